@@ -1,0 +1,32 @@
+# `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lock clean
+BIN := .venv/bin
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: ## virtual environment, locked packages, RabbitMQ (skips what is there)
+	@sh scripts/bootstrap.sh
+
+demo: setup ## the whole pipeline on real parts, with 2,000 real orders (ARGS="--orders N --keep")
+	@$(BIN)/postorder demo $(ARGS)
+
+test: setup check ## the default test suite, under 10 minutes
+	@$(BIN)/pytest $(ARGS)
+
+check: setup ## lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## format the code and fix what can be fixed safely
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 --upgrade -o requirements.lock
+
+clean: ## remove what was built (the virtual environment and var/); stop the stack first
+	rm -rf .venv var

@@ -1,0 +1,1 @@
+"""The programs: AMQP consumers, the composition root and the command line."""

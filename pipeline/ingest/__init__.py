@@ -1,0 +1,1 @@
+"""Flow one: a delivery in, rows committed, an outcome out."""

@@ -1,0 +1,1 @@
+"""Flow two: an owed message in, a provider call, a receipt out."""

@@ -1,0 +1,1 @@
+"""Logging and metrics: the only home of structlog set-up and prometheus_client."""
