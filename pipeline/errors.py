@@ -1,0 +1,124 @@
+"""Every error Postorder raises. `retryable` says whether trying again later can help."""
+
+from typing import ClassVar
+
+
+class PostorderError(Exception):
+    """An error of Postorder's own; its text is one line for an operator."""
+
+    retryable: ClassVar[bool] = False
+
+
+class SettingsError(PostorderError):
+    """The settings cannot be used. `problems` holds one line per problem, each naming its key."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ShardMapError(PostorderError):
+    """The shards in the settings do not fit what the databases say they own."""
+
+
+class MigrationError(PostorderError):
+    """A migration cannot be applied: changed after it ran, out of order, or refused by PostgreSQL."""
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+class EventError(PostorderError):
+    """A delivery that is no valid event. It goes to quarantine with `reason`, never to the tables.
+
+    `detail` says where in the document; it never quotes values, which may be personal data.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+# --- storage and broker ---------------------------------------------------------------------------
+
+
+class StorageUnavailableError(PostorderError):
+    """A database server cannot be reached, is shutting down, or is no longer the primary."""
+
+    retryable = True
+
+
+class StorageTimeoutError(PostorderError):
+    """A statement or commit got no answer in time: whether it took effect is unknown."""
+
+    retryable = True
+
+
+class StorageConflictError(PostorderError):
+    """PostgreSQL broke off a transaction for concurrency (deadlock, serialization). Run it again."""
+
+    retryable = True
+
+
+class StorageRejectedError(PostorderError):
+    """PostgreSQL refuses this data and will refuse it again."""
+
+
+class BrokerUnavailableError(PostorderError):
+    """The broker cannot be reached or closed the connection."""
+
+    retryable = True
+
+
+class UnroutableError(PostorderError):
+    """The broker has no queue for a published event."""
+
+
+class PublishUnknownError(PostorderError):
+    """No confirm came in time: the event may or may not be in the queue. Publish the same id again."""
+
+    retryable = True
+
+
+# --- providers: the three answers are different types, because the ledger treats them differently ---
+
+
+class ProviderError(PostorderError):
+    """A provider did not accept a message. `code` is its own code, for the ledger."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+class ThrottledError(ProviderError):
+    """Definitely not accepted, and worth another try after `retry_after_s` (None: the sender decides)."""
+
+    retryable = True
+
+    def __init__(self, code: str, text: str, retry_after_s: float | None = None) -> None:
+        super().__init__(code, text)
+        self.retry_after_s = retry_after_s
+
+
+class RejectedError(ProviderError):
+    """Definitely not accepted, and never will be."""
+
+
+class RecipientRefusedError(RejectedError):
+    """Rejected because of the recipient (opted out, no such address): suppressed, not failed."""
+
+
+class OutcomeUnknownError(ProviderError):
+    """The message may have been accepted: never sent again blindly."""
+
+
+class DocumentError(PostorderError):
+    """An invoice's document cannot be had: wrong type, too large, or its host refused it."""
+
+
+class DocumentUnavailableError(DocumentError):
+    """The document's host did not answer or asked to come back later."""
+
+    retryable = True

@@ -1,0 +1,118 @@
+"""Between broker and shards: one open batch per shard, so that a slow shard fills only its own lane."""
+
+import asyncio
+from collections import deque
+from enum import StrEnum
+from typing import NamedTuple
+
+from pipeline.ingest.delivery import Delivery
+from pipeline.storage.rows import AnyRow, Entry
+
+
+class Trigger(StrEnum):
+    """What closed a batch."""
+
+    SIZE = "size"
+    TIMEOUT = "timeout"
+    FLUSH = "flush"
+
+
+class Item(NamedTuple):
+    """An event with the delivery it came in."""
+
+    entry: Entry[AnyRow]
+    delivery: Delivery
+
+
+class Batch(NamedTuple):
+    """Events of one shard to be written together."""
+
+    items: list[Item]
+    trigger: Trigger
+
+
+class Lane:
+    """The events waiting for one shard. Mutable state: the queue, `_closing`, and the two events below.
+
+    Bounded by the broker's prefetch: nothing is in here that the broker does not count as unacknowledged.
+    """
+
+    def __init__(self, *, batch_max: int, linger_s: float) -> None:
+        self._items: deque[Item] = deque()
+        self._batch_max = batch_max
+        self._linger_s = linger_s
+        self._closing = False
+        self._some = asyncio.Event()  # at least one item, or closing
+        self._full = asyncio.Event()  # at least a batch, or closing
+        self._collecting = asyncio.Lock()  # one task at a time waits for a batch to fill
+
+    def __repr__(self) -> str:
+        return f"Lane({len(self._items)} waiting{', closing' if self._closing else ''})"
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, item: Item) -> None:
+        """Append an event. O(1)."""
+        self._items.append(item)
+        if len(self._items) == 1:
+            self._some.set()
+        if len(self._items) == self._batch_max:
+            self._full.set()
+
+    def close(self) -> None:
+        """Hand out what is left without lingering, then end."""
+        self._closing = True
+        self._some.set()
+        self._full.set()
+
+    async def next_batch(self) -> Batch | None:
+        """Return the next batch, or None when the lane is closed and empty.
+
+        A first event waits up to the linger time for company: under load a batch fills long before that,
+        and at rest a single event is late by no more than that.
+        """
+        async with self._collecting:
+            await self._some.wait()
+            if not self._full.is_set():
+                try:
+                    async with asyncio.timeout(self._linger_s):
+                        await self._full.wait()
+                except TimeoutError:
+                    pass  # the ordinary case at low load
+            return self._take()
+
+    def _take(self) -> Batch | None:
+        count = min(len(self._items), self._batch_max)
+        items = [self._items.popleft() for _ in range(count)]
+        if not self._closing:
+            if not self._items:
+                self._some.clear()
+            if len(self._items) < self._batch_max:
+                self._full.clear()
+        if not items:
+            return None
+        full = count == self._batch_max
+        return Batch(items, Trigger.SIZE if full else Trigger.FLUSH if self._closing else Trigger.TIMEOUT)
+
+
+class Batcher:
+    """A lane for each shard."""
+
+    def __init__(self, shards: list[str], *, batch_max: int, linger_s: float) -> None:
+        self.lanes = {name: Lane(batch_max=batch_max, linger_s=linger_s) for name in shards}
+
+    def __repr__(self) -> str:
+        return f"Batcher({', '.join(f'{name}: {len(lane)}' for name, lane in self.lanes.items())})"
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self.lanes.values())
+
+    def add(self, shard: str, item: Item) -> None:
+        """Append an event to its shard's lane."""
+        self.lanes[shard].add(item)
+
+    def close(self) -> None:
+        """Close every lane."""
+        for lane in self.lanes.values():
+            lane.close()

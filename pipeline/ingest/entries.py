@@ -1,0 +1,167 @@
+"""From an event to the row it becomes, and from a bad delivery to its quarantine row."""
+
+from base64 import b64encode
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from pipeline.errors import EventError
+from pipeline.events import Document, Event, InvoiceEvent, OrderEvent, Reason
+from pipeline.ingest.delivery import Delivery
+from pipeline.sharding.router import Router
+from pipeline.sharding.slots import slot_of_digest
+from pipeline.storage.rows import AnyRow, Entry, InvoiceRow, OrderRow, QuarantineRow
+
+_HASH_BYTES = 16
+_ORDER_SMS, _ORDER_EMAIL = "01", "02"  # the last byte of an effect id, as in effect_id_of()
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class EntryBuilder:
+    """Places events on shards and builds their rows."""
+
+    def __init__(
+        self, router: Router, *, document_bytes_max: int, document_hosts: Sequence[str], allow_http: bool
+    ) -> None:
+        self._router = router
+        self._document_bytes_max = document_bytes_max
+        self._document_hosts = frozenset(host.lower() for host in document_hosts)
+        self._schemes = ("https", "http") if allow_http else ("https",)
+
+    def of_event(self, event: Event, delivery: Delivery) -> tuple[str, Entry[AnyRow]]:
+        """Return the shard and the entry of an event. Raises EventError for a document that is no good."""
+        shard, slot, digest = self._router.place(event.data.order_id)
+        effect = digest[: _HASH_BYTES - 1].hex()
+        build = self._invoice_row if isinstance(event, InvoiceEvent) else _order_row
+        row = build(event, slot, effect)  # type: ignore[arg-type]  # the function was chosen by the type
+        return shard, Entry(row, partial(self.quarantine_row, delivery))
+
+    def of_bad_delivery(self, delivery: Delivery, error: EventError) -> tuple[str, Entry[AnyRow]]:
+        """Return the shard and the entry of a delivery that goes to quarantine."""
+        row = self.quarantine_row(delivery, error.reason, error.detail)
+        return self._router.shard_of(row.slot), Entry(row, partial(self.quarantine_row, delivery))
+
+    def quarantine_row(self, delivery: Delivery, reason: str, detail: str) -> QuarantineRow:
+        """Keep a delivery byte for byte. The same delivery always gets the same id and slot."""
+        headers = orjson.dumps(dict(delivery.headers), default=_json_header, option=orjson.OPT_NON_STR_KEYS)
+        parts = (delivery.queue, delivery.routing_key, delivery.content_type, delivery.message_id, headers)
+        digest = sha256(repr(parts).encode() + delivery.body).digest()
+        return QuarantineRow(
+            slot=slot_of_digest(digest),
+            quarantine_id=digest[:_HASH_BYTES].hex(),
+            reason=reason,
+            detail=_storable(detail),
+            queue=delivery.queue,
+            exchange=_storable(delivery.exchange),
+            routing_key=_storable(delivery.routing_key),
+            content_type=_storable(delivery.content_type),
+            message_id=_storable(delivery.message_id),
+            headers=headers.decode().replace("\\u0000", "\\ufffd"),
+            body=delivery.body,
+        )
+
+    def _invoice_row(self, event: InvoiceEvent, slot: int, effect: str) -> InvoiceRow:
+        data = event.data
+        return InvoiceRow(
+            slot,
+            _event_key(event),
+            _payload_hash(event),
+            event.source,
+            event.id,
+            event.time,
+            data.order_id,
+            data.invoice_id,
+            data.number,
+            data.currency,
+            data.total,
+            data.issued_at,
+            data.document.media_type,
+            data.document.filename,
+            self._content(data.document),
+            self._url(data.document),
+            effect + _ORDER_EMAIL,
+        )
+
+    def _content(self, document: Document) -> bytes | None:
+        text = document.content_base64
+        if text is None:
+            return None
+        if len(text) > (self._document_bytes_max + 2) // 3 * 4:
+            raise EventError(Reason.DOCUMENT_TOO_LARGE, f"more than {self._document_bytes_max} bytes")
+        try:
+            content = a2b_base64(text, strict_mode=True)
+        except (Base64Error, ValueError) as error:
+            raise EventError(Reason.DOCUMENT_NOT_BASE64, "`content_base64` is not base64") from error
+        if not content:
+            raise EventError(Reason.DOCUMENT_NOT_BASE64, "`content_base64` is empty")
+        return content
+
+    def _url(self, document: Document) -> str | None:
+        if document.url is None:
+            return None
+        try:
+            parts = urlsplit(document.url)
+            allowed = parts.scheme in self._schemes and parts.netloc.lower() in self._document_hosts
+        except ValueError:
+            allowed = False
+        # netloc holds user and port too, so that neither can smuggle another host past the list.
+        if not allowed or not document.url.isprintable() or " " in document.url:
+            raise EventError(
+                Reason.DOCUMENT_HOST_REFUSED, "the URL's scheme or host is not in intake.document_hosts"
+            )
+        return document.url
+
+
+def _order_row(event: OrderEvent, slot: int, effect: str) -> OrderRow:
+    data = event.data
+    customer = data.customer
+    return OrderRow(
+        slot,
+        _event_key(event),
+        _payload_hash(event),
+        event.source,
+        event.id,
+        event.time,
+        data.order_id,
+        effect + _ORDER_SMS,
+        effect + _ORDER_EMAIL,
+        data.number,
+        customer.id,
+        customer.name,
+        customer.email,
+        customer.phone,
+        customer.locale,
+        customer.country,
+        data.currency,
+        data.total,
+        _encode_json(data.lines).decode(),
+        data.processed_at,
+    )
+
+
+def _event_key(event: Event) -> str:
+    return sha256(f"{event.source}\n{event.id}".encode()).digest()[:_HASH_BYTES].hex()
+
+
+def _payload_hash(event: Event) -> str:
+    # Of the data as understood, not as spelt: white space or the order of fields makes no new payload.
+    return sha256(_encode_json(event.data)).digest()[:_HASH_BYTES].hex()
+
+
+def _storable(text: Any) -> Any:
+    """PostgreSQL's text holds no NUL; the exact bytes are in `body` only."""
+    return text.replace("\x00", "\ufffd") if isinstance(text, str) else text
+
+
+def _json_header(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return {"base64": b64encode(value).decode()}
+    return repr(value)

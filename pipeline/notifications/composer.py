@@ -1,0 +1,25 @@
+"""From a claim to a finished message: the recipient judged, documents at hand, texts rendered."""
+
+from pipeline.notifications.documents import DocumentFetcher
+from pipeline.notifications.notification import Email, Sms
+from pipeline.notifications.recipient import email_address, phone_number
+from pipeline.notifications.templates import Templates
+from pipeline.storage.outbox import Claim
+
+
+class Composer:
+    """Composes messages. Raises RecipientRefusedError, DocumentError or DocumentUnavailableError."""
+
+    def __init__(self, templates: Templates, documents: DocumentFetcher) -> None:
+        self._templates = templates
+        self._documents = documents
+
+    async def sms(self, claim: Claim) -> Sms:
+        """Compose an SMS."""
+        return self._templates.sms(claim, phone_number(claim.phone, claim.country))
+
+    async def email(self, claim: Claim) -> Email:
+        """Compose a mail."""
+        to = email_address(claim.email)
+        attachments = [await self._documents.attachment(invoice) for invoice in claim.invoices]
+        return self._templates.email(claim, to, tuple(attachments))

@@ -1,0 +1,48 @@
+"""Phone numbers and e-mail addresses as they come from upstream, judged and brought to one form."""
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from phonenumbers import NumberParseException, PhoneNumberFormat
+
+from pipeline.errors import RecipientRefusedError
+
+# What people type: digits, and the usual separators. Letters, extensions and other scripts are refused,
+# although the library would make something of them.
+_PHONE_CHARACTERS = frozenset("+0123456789 -().")
+_PHONE_CHARS_MAX = 30
+
+
+def phone_number(raw: str | None, country: str | None) -> str:
+    """Return a phone number in E.164. `country` is a hint for numbers without a country code.
+
+    Raises RecipientRefusedError with code `no_phone` or `invalid_phone`.
+    """
+    if not raw or not raw.strip():
+        raise RecipientRefusedError("no_phone", "the order has no phone number")
+    text = raw.strip()
+    if len(text) > _PHONE_CHARS_MAX or not _PHONE_CHARACTERS.issuperset(text) or "+" in text[1:]:
+        raise RecipientRefusedError("invalid_phone", "not a phone number")
+    try:
+        number = phonenumbers.parse(text, country)
+    except NumberParseException as error:
+        raise RecipientRefusedError("invalid_phone", "not a phone number") from error
+    # Possible, not valid: valid depends on tables that are always behind the numbering plans.
+    if not phonenumbers.is_possible_number(number):
+        raise RecipientRefusedError("invalid_phone", "no such number in its country's plan")
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def email_address(raw: str | None) -> str:
+    """Return an address whose domain is in ASCII. Nothing is looked up in DNS.
+
+    Raises RecipientRefusedError with code `no_email` or `invalid_email`.
+    """
+    if not raw or not raw.strip():
+        raise RecipientRefusedError("no_email", "the order has no e-mail address")
+    try:
+        valid = validate_email(raw.strip(), check_deliverability=False, strict=True)
+    except EmailNotValidError as error:
+        raise RecipientRefusedError("invalid_email", "not an e-mail address") from error
+    if valid.ascii_email is None:
+        raise RecipientRefusedError("invalid_email", "the local part is not ASCII")
+    return valid.ascii_email

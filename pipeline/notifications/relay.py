@@ -1,0 +1,136 @@
+"""Flow two: owed messages are claimed, sent by a pool of workers, and their receipts recorded."""
+
+import asyncio
+from uuid import uuid4
+
+import structlog
+
+from pipeline.backoff import Backoff
+from pipeline.clock import Clock
+from pipeline.errors import PostorderError
+from pipeline.lifecycle import Tasks
+from pipeline.notifications.dispatcher import Dispatcher
+from pipeline.notifications.receipts import ReceiptBook
+from pipeline.notifications.worker_pool import WorkerPool
+from pipeline.observability.metrics import Metrics
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.outbox import Channel, Claim, Receipt, State
+from pipeline.storage.shard import Shard
+
+log = structlog.get_logger(__name__)
+
+_RETRY = Backoff(base_s=0.2, ceiling_s=5.0)
+
+
+class Relay:
+    """One channel: claims from every shard into one pool."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        cluster: Cluster,
+        dispatcher: Dispatcher,
+        receipts: ReceiptBook,
+        concurrency: int,
+        claim_max: int,
+        poll_s: float,
+        metrics: Metrics,
+        clock: Clock,
+        claiming: Tasks,
+        working: Tasks,
+        recording: Tasks,
+    ) -> None:
+        self.name = f"{channel} relay"
+        self._channel = channel
+        self._cluster = cluster
+        self._dispatcher = dispatcher
+        self._receipts = receipts
+        self._claim_max = claim_max
+        self._poll_s = poll_s
+        self._metrics = metrics
+        self._clock = clock
+        self._claiming = claiming
+        self._recording = recording
+        self._pool = WorkerPool(channel, concurrency=concurrency, work=self._work, tasks=working)
+        self._working = working
+        self._wake = {shard.name: asyncio.Event() for shard in cluster}
+
+    def __repr__(self) -> str:
+        return f"Relay({self._channel}: {self._pool!r})"
+
+    def wake(self, shard: str) -> None:
+        """Say that a shard has new rows, so that it is looked at now and not at the next poll."""
+        self._wake[shard].set()
+
+    async def start(self) -> None:
+        """Start claiming and sending."""
+        self._metrics.in_flight.labels(self._channel).set_function(lambda: self._pool.busy)
+        self._receipts.start()
+        self._pool.start()
+        for shard in self._cluster:
+            self._claiming.start(self._claim_from(shard), f"{self._channel} claims {shard.name}")
+
+    async def drain(self) -> None:
+        """Claim no more, give back what no worker has begun, finish the calls under way."""
+        await self._claiming.cancel()
+        untried = self._pool.take_waiting()
+        await asyncio.gather(self._pool.finish(), *(self._give_back(claim) for claim in untried))
+
+    async def stop(self) -> None:
+        """End at once. What was claimed becomes unknown when its lease ends."""
+        await self._claiming.cancel()
+        await self._working.cancel()
+        await self._recording.cancel()
+
+    async def _claim_from(self, shard: Shard) -> None:
+        wake = self._wake[shard.name]
+        failures = 0
+        while True:
+            places = await self._pool.reserve(self._claim_max)
+            wake.clear()
+            claims: list[Claim] = []
+            try:
+                claims = await self._claim(shard, places)
+                failures = 0
+            except PostorderError as error:
+                failures += 1
+                delay_s = _RETRY.delay_s(failures)
+                log.warning("claim.failed", shard=shard.name, error=str(error), retry_in_s=round(delay_s, 2))
+                await self._clock.sleep(delay_s)
+            finally:
+                self._pool.give_back(places - len(claims))
+            if len(claims) < places:
+                await self._wait(wake)
+
+    async def _claim(self, shard: Shard, places: int) -> list[Claim]:
+        """Claim, shielded: a claim cut off half-way would be durable and known to nobody."""
+        claiming = asyncio.ensure_future(shard.outbox.claim(self._channel, places, uuid4()))
+        try:
+            claims = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            for claim in await claiming:
+                self._pool.put(claim)
+            raise
+        self._metrics.claims.labels(self._channel).inc(len(claims))
+        for claim in claims:
+            self._pool.put(claim)
+        return claims
+
+    async def _wait(self, wake: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._poll_s):
+                await wake.wait()
+        except TimeoutError:
+            pass  # nobody called; look anyway, because a grace window or a retry may have ended
+
+    async def _work(self, claim: Claim) -> None:
+        receipt = await self._dispatcher.dispatch(claim)
+        await self._receipts.record(claim.shard, receipt)
+        if receipt.state is State.ACCEPTED and receipt.accepted_at is not None:
+            waited_s = (receipt.accepted_at - claim.created_at).total_seconds()
+            self._metrics.created_to_accepted_seconds.labels(claim.kind).observe(max(0.0, waited_s))
+
+    async def _give_back(self, claim: Claim) -> None:
+        untried = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, is_untried=True)
+        await self._receipts.record(claim.shard, untried)

@@ -1,0 +1,77 @@
+"""Every metric of the pipeline, in one registry. Labels are bounded: no ids, no shard of unbounded number."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+# Thirty per cent apart from 1 ms to 2 min, so that a percentile can be read within about 15 %.
+LATENCY_BUCKETS_S = tuple(round(0.001 * 1.3**step, 6) for step in range(45))
+
+
+class Metrics:
+    """The metrics of one process. Seconds and bytes throughout."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = Counter(
+            "postorder_events", "Events settled", ["outcome"], registry=self.registry
+        )  # outcome: order, invoice, duplicate, quarantined
+        self.batches = Counter(
+            "postorder_batches", "Intake transactions", ["trigger"], registry=self.registry
+        )
+        self.batch_events = Histogram(
+            "postorder_batch_events",
+            "Events in one intake transaction",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+            registry=self.registry,
+        )
+        self.write_seconds = Histogram(
+            "postorder_write_seconds",
+            "Intake transaction, from BEGIN to the replica's answer",
+            ["shard"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.write_failures = Counter(
+            "postorder_write_failures",
+            "Intake transactions to be repeated",
+            ["shard"],
+            registry=self.registry,
+        )
+        self.publish_to_committed_seconds = Histogram(
+            "postorder_publish_to_committed_seconds",
+            "From the event's CloudEvents time to its commit on primary and replica",
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.created_to_accepted_seconds = Histogram(
+            "postorder_created_to_accepted_seconds",
+            "From an owed message to the provider's acceptance; order mails include the grace window",
+            ["kind"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.receipts = Counter(
+            "postorder_receipts", "Receipts recorded", ["channel", "state"], registry=self.registry
+        )
+        self.stale_receipts = Counter(
+            "postorder_stale_receipts",
+            "Receipts of a claim that was lost",
+            ["channel"],
+            registry=self.registry,
+        )
+        self.claims = Counter("postorder_claims", "Messages claimed", ["channel"], registry=self.registry)
+        self.buffered = Gauge(
+            "postorder_buffered_events", "Events between broker and shards", registry=self.registry
+        )
+        self.in_flight = Gauge(
+            "postorder_sends_in_flight", "Provider calls under way", ["channel"], registry=self.registry
+        )
+        self.reconnects = Counter(
+            "postorder_amqp_reconnects",
+            "Connections to the broker made anew",
+            ["consumer"],
+            registry=self.registry,
+        )
+
+    def serve(self, host: str, port: int) -> None:
+        """Serve /metrics from a thread of its own until the process ends."""
+        start_http_server(port, addr=host, registry=self.registry)

@@ -1,0 +1,39 @@
+"""A shard: a primary, a replica, and what can be done on them."""
+
+from pipeline.settings import NotificationSettings, ShardSettings, StorageSettings
+from pipeline.storage.node import Node
+from pipeline.storage.outbox import Outbox
+from pipeline.storage.reader import ShardReader
+from pipeline.storage.writer import IntakeWriter
+
+
+class Shard:
+    """One shard of the cluster. Opening it opens its primary; the replica is opened when first read."""
+
+    def __init__(
+        self, settings: ShardSettings, storage: StorageSettings, notifications: NotificationSettings
+    ) -> None:
+        self.name = settings.name
+        self.primary = Node(f"{settings.name} primary", settings.primary, settings.password, storage)
+        self.replica = (
+            Node(f"{settings.name} replica", settings.replica, settings.password, storage)
+            if settings.replica
+            else None
+        )
+        lifetime_s = notifications.message_lifetime_s
+        self.writer = IntakeWriter(
+            self.primary, grace_window_s=notifications.grace_window_s, message_lifetime_s=lifetime_s
+        )
+        self.outbox = Outbox(
+            settings.name, self.primary, lease_s=notifications.lease_s, message_lifetime_s=lifetime_s
+        )
+        self.reader = ShardReader(self.primary)
+
+    def __repr__(self) -> str:
+        return f"Shard({self.name}: {self.primary!r})"
+
+    async def close(self) -> None:
+        """Close both pools."""
+        await self.primary.close()
+        if self.replica:
+            await self.replica.close()
