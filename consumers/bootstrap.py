@@ -1,0 +1,154 @@
+"""The composition root: which objects a process is made of. No logic."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from enum import StrEnum
+
+import structlog
+
+from consumers.invoice_generated import invoice_generated_consumer
+from consumers.notifications import notification_services
+from consumers.order_processed import order_processed_consumer
+from pipeline.backoff import Backoff
+from pipeline.clock import Clock, SystemClock
+from pipeline.errors import PostorderError
+from pipeline.ingest.batcher import Batcher
+from pipeline.ingest.decoder import Decoder
+from pipeline.ingest.entries import EntryBuilder
+from pipeline.ingest.processor import Processor
+from pipeline.lifecycle import Service, Tasks, run_services
+from pipeline.observability.metrics import Metrics
+from pipeline.settings import Settings
+from pipeline.sharding.router import Router
+from pipeline.storage.cluster import Cluster
+
+log = structlog.get_logger(__name__)
+
+_OPEN_RETRY = Backoff(base_s=0.5, ceiling_s=5.0)
+
+
+class Role(StrEnum):
+    """The parts of the pipeline that can run in a process of their own."""
+
+    ORDERS = "order-processed"
+    INVOICES = "invoice-generated"
+    NOTIFICATIONS = "notifications"
+
+
+class Process:
+    """One running pipeline process. `run` returns its exit status."""
+
+    def __init__(self, settings: Settings, roles: frozenset[Role]) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._clock: Clock = SystemClock()
+        self._metrics = Metrics()
+        self._cluster = Cluster(settings)
+        self._stopping = asyncio.Event()
+        self._crashed = False
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT, then drain. 0: drained; 1: crashed or not drained in time."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        ops = self._settings.ops
+        if ops.metrics_port:
+            self._metrics.serve(ops.metrics_host, ops.metrics_port)
+        try:
+            if not await self._open_cluster():
+                return 0
+            log.info("pipeline.started", roles=sorted(self._roles), shards=list(self._cluster.shards))
+            drained = await run_services(
+                self._services(), self._stopping, drain_timeout_s=ops.drain_timeout_s
+            )
+        finally:
+            await self._cluster.close()
+        log.info("pipeline.stopped", drained=drained, crashed=self._crashed)
+        return 0 if drained and not self._crashed else 1
+
+    def _on_signal(self, number: int) -> None:
+        if self._stopping.is_set():
+            # A second signal means now. Nothing is lost: what is not acknowledged comes again.
+            os._exit(128 + number)
+        log.info("pipeline.stopping", signal=signal.Signals(number).name)
+        self._stopping.set()
+
+    def _on_crash(self, task: str, error: BaseException) -> None:
+        log.critical("task.crashed", task=task, exc_info=error)
+        self._crashed = True
+        self._stopping.set()
+
+    def _new_tasks(self) -> Tasks:
+        return Tasks(self._on_crash)
+
+    async def _open_cluster(self) -> bool:
+        """Open every primary, waiting for those that are away. False when told to stop meanwhile."""
+        for shard in self._cluster:
+            attempt = 0
+            while not self._stopping.is_set():
+                try:
+                    await shard.primary.open()
+                except PostorderError as error:
+                    if not error.retryable:
+                        raise
+                    attempt += 1
+                    delay_s = _OPEN_RETRY.delay_s(attempt)
+                    log.warning("shard.unavailable", error=str(error), retry_in_s=round(delay_s, 2))
+                    await self._pause(delay_s)
+                else:
+                    break
+        if self._stopping.is_set():
+            return False
+        await self._cluster.check_ownership()
+        return True
+
+    async def _pause(self, delay_s: float) -> None:
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass  # the ordinary case: nobody asked to stop
+
+    def _services(self) -> list[Service]:
+        """Return the services of the roles, most downstream first."""
+        services: list[Service] = []
+        wake: Callable[[str], None] = lambda _shard: None  # noqa: E731  # nobody sends in this process
+        if Role.NOTIFICATIONS in self._roles:
+            services, wake = notification_services(
+                self._settings, self._cluster, self._metrics, self._clock, self._new_tasks
+            )
+        consumers = {Role.ORDERS: order_processed_consumer, Role.INVOICES: invoice_generated_consumer}
+        wanted = [make for role, make in consumers.items() if role in self._roles]
+        if wanted:
+            processor = self._processor(wake)
+            services.append(processor)
+            services += [
+                make(self._settings.amqp, processor.accept, self._metrics, self._clock, self._new_tasks())
+                for make in wanted
+            ]
+        return services
+
+    def _processor(self, on_committed: Callable[[str], None]) -> Processor:
+        intake = self._settings.intake
+        return Processor(
+            decoder=Decoder(message_bytes_max=intake.message_bytes_max),
+            entries=EntryBuilder(
+                Router(self._cluster.shard_map),
+                document_bytes_max=intake.document_bytes_max,
+                document_hosts=intake.document_hosts,
+                allow_http=self._settings.documents.allow_http,
+            ),
+            batcher=Batcher(
+                list(self._cluster.shards),
+                batch_max=intake.batch_max,
+                linger_s=intake.batch_linger_ms / 1000,
+            ),
+            cluster=self._cluster,
+            batches_in_flight=intake.batches_in_flight,
+            metrics=self._metrics,
+            clock=self._clock,
+            on_committed=on_committed,
+            tasks=self._new_tasks(),
+        )

@@ -1,0 +1,156 @@
+"""`postorder`: every command. Each says what is wrong in one line per problem and exits with a status."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+
+from consumers.bootstrap import Process, Role
+from consumers.stack_commands import stack_app
+from pipeline.errors import PostorderError, SettingsError
+from pipeline.observability.logging import configure_logging
+from pipeline.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+DEFAULT_CONFIG = Path("postorder.toml")
+STACK_FOLDER = Path("var/stack")
+USAGE_ERROR = 2
+
+app = typer.Typer(
+    help="Order post-processing: RabbitMQ to sharded PostgreSQL to SMS and e-mail.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+topology_app = typer.Typer(help="The broker's exchanges and queues.", no_args_is_help=True)
+app.add_typer(topology_app, name="topology")
+app.add_typer(stack_app, name="stack")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="POSTORDER_CONFIG",
+        help="Settings file. Default: ./postorder.toml, else the local stack's.",
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line; our own errors come out as one line each, not as a stack trace."""
+    try:
+        app()
+    except SettingsError as error:
+        for problem in error.problems:
+            complain(problem)
+        sys.exit(USAGE_ERROR)
+    except PostorderError as error:
+        complain(str(error))
+        sys.exit(1)
+
+
+def complain(text: str) -> None:
+    """Say what is wrong, on stderr."""
+    typer.echo(f"postorder: {text}", err=True)
+
+
+def settings_from(config: Path | None) -> Settings:
+    """Read the settings of a command and set logging up by them."""
+    stack_config = STACK_FOLDER / DEFAULT_CONFIG
+    if config is None:
+        config = next((path for path in (DEFAULT_CONFIG, stack_config) if path.exists()), None)
+    if config is None:
+        raise SettingsError(
+            ["no settings: write a postorder.toml, name one by --config, or run `postorder stack up`"]
+        )
+    settings = load_settings(config)
+    configure_logging(settings.ops.log_level, settings.ops.log_format)
+    return settings
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+@app.command()
+def run(
+    only: Annotated[
+        str, typer.Option(help="Comma-separated: order-processed, invoice-generated, notifications.")
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Run the pipeline until SIGTERM or Ctrl-C; a second signal stops it at once."""
+    roles = _roles(only)
+    settings = settings_from(config)
+
+    async def process() -> int:
+        return await Process(settings, roles).run()
+
+    raise typer.Exit(run_async(process()))
+
+
+def _roles(only: str) -> frozenset[Role]:
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = [name for name in names if name not in set(Role)]
+    if unknown:
+        raise SettingsError([f"--only: {name} is no role: choose from {', '.join(Role)}" for name in unknown])
+    return frozenset(Role(name) for name in names) or frozenset(Role)
+
+
+@app.command()
+def migrate(config: ConfigOption = None) -> None:
+    """Bring every shard's tables up to date. Safe to run again."""
+    from consumers.migration import migrate_all  # noqa: PLC0415  # commands load only what they need
+
+    for line in run_async(migrate_all(settings_from(config))):
+        typer.echo(line)
+
+
+@topology_app.command("apply")
+def topology_apply(config: ConfigOption = None) -> None:
+    """Declare exchanges and queues. Safe to run again."""
+    from consumers.migration import apply_to_broker  # noqa: PLC0415  # as above
+
+    names = run_async(apply_to_broker(settings_from(config)))
+    typer.echo(f"{len(names)} queues are in place: {', '.join(names)}")
+
+
+@app.command()
+def publish(
+    files: Annotated[list[Path], typer.Argument(help="JSON, JSON lines or an array; - is standard input.")],
+    config: ConfigOption = None,
+) -> None:
+    """Publish events, each with the broker's confirm. Bad ones are named and not published."""
+    from consumers.publishing import publish_files  # noqa: PLC0415  # as above
+
+    result = run_async(publish_files(settings_from(config), files))
+    for problem in result.problems:
+        complain(problem)
+    typer.echo(f"{result.confirmed} events confirmed")
+    raise typer.Exit(1 if result.problems else 0)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,  # noqa: FBT002
+    config: ConfigOption = None,
+) -> None:
+    """Show KPIs, totals, queues, replicas, and whether everything adds up."""
+    import msgspec  # noqa: PLC0415  # as above
+
+    from consumers.status import print_status, status_of  # noqa: PLC0415  # as above
+
+    found = run_async(status_of(settings_from(config)))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found)))
+    else:
+        print_status(found, Console())
+    raise typer.Exit(0 if found.accounting.balances else 1)

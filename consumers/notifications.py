@@ -1,0 +1,105 @@
+"""Flow two put together: a relay for each channel with its provider, and the reconciler."""
+
+from collections.abc import Awaitable, Callable
+
+from pipeline.backoff import Backoff
+from pipeline.clock import Clock
+from pipeline.lifecycle import Service, Tasks
+from pipeline.notifications.composer import Composer
+from pipeline.notifications.dispatcher import Dispatcher
+from pipeline.notifications.documents import DocumentFetcher
+from pipeline.notifications.provider import Accepted
+from pipeline.notifications.providers.smtp import SmtpProvider
+from pipeline.notifications.providers.twilio import TwilioProvider
+from pipeline.notifications.receipts import ReceiptBook
+from pipeline.notifications.reconciler import Reconciler
+from pipeline.notifications.relay import Relay
+from pipeline.notifications.templates import Templates
+from pipeline.observability.metrics import Metrics
+from pipeline.settings import Settings
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.outbox import Channel, Claim
+
+_GATHER_S = 0.005  # receipts are gathered for this long, so that one transaction records many
+
+
+class Providers:
+    """The connections to the world outside. The most downstream service: open as long as anything sends."""
+
+    name = "providers"
+
+    def __init__(self, settings: Settings) -> None:
+        self._sms = TwilioProvider(settings.sms)
+        self._email = SmtpProvider(settings.email)
+        self._documents = DocumentFetcher(
+            timeout_s=settings.documents.timeout_s,
+            document_bytes_max=settings.intake.document_bytes_max,
+            hosts=settings.intake.document_hosts,
+        )
+        self._composer = Composer(Templates(shop=settings.notifications.public_name), self._documents)
+
+    async def send_sms(self, claim: Claim) -> Accepted:
+        """Compose and send an SMS."""
+        return await self._sms.send(await self._composer.sms(claim))
+
+    async def send_email(self, claim: Claim) -> Accepted:
+        """Compose and send a mail."""
+        return await self._email.send(await self._composer.email(claim))
+
+    async def start(self) -> None:
+        """Do nothing: connections are opened when first needed."""
+
+    async def drain(self) -> None:
+        """Do nothing: whoever sends has finished before."""
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        await self._sms.close()
+        await self._email.close()
+        await self._documents.close()
+
+
+def notification_services(
+    settings: Settings, cluster: Cluster, metrics: Metrics, clock: Clock, new_tasks: Callable[[], Tasks]
+) -> tuple[list[Service], Callable[[str], None]]:
+    """Return the services, most downstream first, and a function that wakes them for a shard."""
+    providers = Providers(settings)
+
+    def relay(channel: Channel, send: Callable[[Claim], Awaitable[Accepted]], concurrency: int) -> Relay:
+        notifications = settings.notifications
+        recording = new_tasks()
+        return Relay(
+            channel,
+            cluster=cluster,
+            dispatcher=Dispatcher(
+                send=send,
+                retry=Backoff(base_s=notifications.retry_base_s, ceiling_s=notifications.retry_ceiling_s),
+                attempts_max=notifications.attempts_max,
+                clock=clock,
+            ),
+            receipts=ReceiptBook(
+                channel, cluster, gather_s=_GATHER_S, metrics=metrics, clock=clock, tasks=recording
+            ),
+            concurrency=concurrency,
+            claim_max=notifications.claim_max,
+            poll_s=notifications.poll_ms / 1000,
+            metrics=metrics,
+            clock=clock,
+            claiming=new_tasks(),
+            working=new_tasks(),
+            recording=recording,
+        )
+
+    relays = [
+        relay(Channel.SMS, providers.send_sms, settings.sms.concurrency),
+        relay(Channel.EMAIL, providers.send_email, settings.email.concurrency),
+    ]
+    reconciler = Reconciler(
+        cluster, interval_s=settings.notifications.sweep_interval_s, clock=clock, tasks=new_tasks()
+    )
+
+    def wake(shard: str) -> None:
+        for one in relays:
+            one.wake(shard)
+
+    return [providers, *relays, reconciler], wake

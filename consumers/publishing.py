@@ -1,0 +1,64 @@
+"""`postorder publish`: files in, confirmed events out."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from consumers.event_files import FoundEvent, find_events
+from consumers.publisher import EventPublisher
+from pipeline.errors import PostorderError
+from pipeline.ingest.decoder import Decoder
+from pipeline.settings import Settings
+
+
+class PublishResult(msgspec.Struct):
+    """How many events were confirmed, and a line for each problem."""
+
+    confirmed: int
+    problems: list[str]
+
+
+async def publish_files(settings: Settings, files: list[Path]) -> PublishResult:
+    """Publish the valid events of files. The broker is not asked for anything when none is valid."""
+    problems: list[str] = []
+    events = list(
+        _valid_events(files, Decoder(message_bytes_max=settings.intake.message_bytes_max), problems)
+    )
+    if not events:
+        return PublishResult(0, problems or ["no events found"])
+    async with EventPublisher(settings.amqp) as publisher:
+
+        async def publish(where: str, event: FoundEvent) -> None:
+            try:
+                await publisher.publish(event.body, event.routing_key)
+            except PostorderError as error:
+                problems.append(f"{where}: {error}")
+
+        async with asyncio.TaskGroup() as group:
+            for where, event in events:
+                group.create_task(publish(where, event))
+        return PublishResult(publisher.confirmed, problems)
+
+
+def _valid_events(
+    files: list[Path], decoder: Decoder, problems: list[str]
+) -> Iterator[tuple[str, FoundEvent]]:
+    for path in files:
+        try:
+            raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            text = raw.decode("utf-8-sig")
+        except OSError as error:
+            problems.append(f"{path}: {error.strerror}")
+            continue
+        except UnicodeDecodeError as error:
+            problems.append(f"{path}: not UTF-8 at byte {error.start}")
+            continue
+        for event in find_events(text, decoder):
+            where = f"{path}:{event.line}"
+            if event.problem:
+                problems.append(f"{where}: {event.problem}")
+            else:
+                yield where, event

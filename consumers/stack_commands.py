@@ -1,0 +1,129 @@
+"""`postorder stack up|down|status|reset`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from consumers.stack_settings import write_stack_settings
+from pipeline.errors import PostorderError
+from stack.errors import StackError
+from stack.launcher import StackConfig, down, reset, status, up
+from stack.state import ShardConfig
+from stack.status import StackStatus
+
+stack_app = typer.Typer(
+    help="The local stack: RabbitMQ, PostgreSQL pairs, SMTP sink, Twilio emulator.", no_args_is_help=True
+)
+
+DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Where everything of the stack is kept.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+DEFAULT_DATA_DIR = Path("var/stack")
+
+
+class StackCommandError(PostorderError):
+    """A stack command failed."""
+
+
+def shard_configs(shards: int, commit: list[str], asynchronous: list[str]) -> tuple[ShardConfig, ...]:
+    """Return the shards of the options. Raises StackCommandError for a shard that is not among them."""
+    names = [f"shard{number}" for number in range(shards)]
+    commits = dict(item.partition("=")[::2] for item in commit)
+    unknown = [name for name in (*commits, *asynchronous) if name not in names]
+    if unknown:
+        raise StackCommandError(f"{unknown[0]}: no such shard: there are {', '.join(names)}")
+    allowed = ("on", "remote_apply", "remote_write", "local", "off")
+    bad = [value for value in commits.values() if value not in allowed]
+    if bad:
+        raise StackCommandError(f"--synchronous-commit: {bad[0]!r} is none of {', '.join(allowed)}")
+    return tuple(
+        ShardConfig(
+            name=name, synchronous_commit=commits.get(name, "on"), synchronous=name not in asynchronous
+        )
+        for name in names
+    )
+
+
+def say(text: str) -> None:
+    """Print progress to stderr, so that --json stays clean."""
+    typer.echo(f"stack: {text}", err=True)
+
+
+def bring_up(config: StackConfig) -> StackStatus:
+    """Start the stack and write the settings for it."""
+    try:
+        found = up(config, say)
+    except StackError as error:
+        raise StackCommandError(f"stack: {error}") from error
+    write_stack_settings(found, config.data_dir)
+    return found
+
+
+@stack_app.command("up")
+def stack_up(
+    shards: Annotated[int, typer.Option(min=1, max=64, help="PostgreSQL pairs.")] = 2,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    synchronous_commit: Annotated[
+        list[str] | None, typer.Option(help="SHARD=VALUE: what a commit waits for. Default: on.")
+    ] = None,
+    asynchronous: Annotated[
+        list[str] | None, typer.Option(help="SHARD: commits do not wait for its replica.")
+    ] = None,
+    as_json: JsonOption = False,  # noqa: FBT002  # typer's form of a flag
+) -> None:
+    """Start what does not run. Safe to run again."""
+    configs = shard_configs(shards, synchronous_commit or [], asynchronous or [])
+    found = bring_up(StackConfig(data_dir=data_dir, shards=configs))
+    _show(found, as_json=as_json)
+    say(f"settings written to {data_dir / 'postorder.toml'}")
+
+
+@stack_app.command("down")
+def stack_down(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+    """Stop everything; the data stays."""
+    try:
+        if not down(data_dir, say):
+            say("nothing runs")
+    except StackError as error:
+        raise StackCommandError(f"stack: {error}") from error
+
+
+@stack_app.command("status")
+def stack_status(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = False) -> None:  # noqa: FBT002
+    """Show every endpoint. Exits 1 when something does not run."""
+    found = status(data_dir)
+    if found is None:
+        raise StackCommandError(f"there is no stack in {data_dir}: run `postorder stack up`")
+    _show(found, as_json=as_json)
+    raise typer.Exit(0 if found.running else 1)
+
+
+@stack_app.command("reset")
+def stack_reset(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+    """Delete all data; start anew if it ran."""
+    try:
+        found = reset(data_dir, say)
+    except StackError as error:
+        raise StackCommandError(f"stack: {error}") from error
+    if found:
+        write_stack_settings(found, data_dir)
+
+
+def _show(found: StackStatus, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found)))
+        return
+    rows = {
+        "RabbitMQ": found.amqp_url,
+        **{f"{shard.name} primary": shard.primary_dsn for shard in found.shards},
+        **{f"{shard.name} replica": shard.replica_dsn for shard in found.shards},
+        "SMTP sink": f"{found.smtp.host}:{found.smtp.port}, read it at {found.smtp.api_url}/messages",
+        "Twilio emulator": f"{found.twilio.base_url}, read it at {found.twilio.api_url}/messages",
+        "data": found.data_dir,
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name:<16} {value}")
+    stopped = [name for name, state in found.components.items() if state != "up"]
+    if stopped:
+        typer.echo(f"not running: {', '.join(stopped)}")

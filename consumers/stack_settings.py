@@ -1,0 +1,58 @@
+"""Settings that point the pipeline at the local stack: a TOML file, and its secrets beside it."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import tomlkit
+
+from stack.status import StackStatus
+
+FILE_NAME = "postorder.toml"
+_SENDER = "+15005550006"  # Twilio's test sender that is always valid
+
+
+def write_stack_settings(status: StackStatus, folder: Path) -> Path:
+    """Write the settings file for a stack; return its path."""
+    amqp_url, amqp_password = _without_password(status.amqp_url)
+    shards = tomlkit.aot()
+    database_password = ""
+    for shard in status.shards:
+        primary, database_password = _without_password(shard.primary_dsn)
+        replica, _ = _without_password(shard.replica_dsn)
+        table = tomlkit.table()
+        table.update({"name": shard.name, "primary": primary, "replica": replica})
+        table["password_file"] = "secrets/postgres"
+        shards.append(table)
+    document = tomlkit.document()
+    document.add(tomlkit.comment("Written by `postorder stack up`, and again at every start."))
+    document.update(
+        amqp={"url": amqp_url, "password_file": "secrets/amqp"},
+        sms={
+            "base_url": status.twilio.base_url,
+            "account_sid": status.twilio.account_sid,
+            "auth_token_file": "secrets/twilio",
+            "from_number": _SENDER,
+        },
+        email={"host": status.smtp.host, "port": status.smtp.port, "tls": "none"},
+        documents={"allow_http": True},
+    )
+    document.add("shards", shards)
+    secrets = {"amqp": amqp_password, "postgres": database_password, "twilio": status.twilio.auth_token}
+    (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
+    for name, secret in secrets.items():
+        _write_private(folder / "secrets" / name, secret)
+    path = folder / FILE_NAME
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    return path
+
+
+def _without_password(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    address = f"{parts.username}@{parts.hostname}:{parts.port}"
+    return urlunsplit(parts._replace(netloc=address)), parts.password or ""
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)

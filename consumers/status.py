@@ -1,0 +1,187 @@
+"""What `postorder status` says: KPIs, totals, queues, replicas, and whether it all adds up."""
+
+import asyncio
+from collections import Counter
+
+import msgspec
+from rich.console import Console, Group
+from rich.table import Table
+
+from consumers.connection import connection
+from consumers.topology import QueueDepth, queue_depths
+from pipeline.settings import Settings
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.reader import ShardTotals
+
+OPEN_STATES = ("pending", "submitting")
+_CHANNELS = ("sms", "email")
+
+
+class Accounting(msgspec.Struct, frozen=True, kw_only=True):
+    """The identity: what came in is somewhere, what is owed is settled. Both differences are 0.
+
+    `events` counts deliveries as the intake transactions saw them; `stored` and `quarantined` are counted in
+    the tables themselves. `owed` follows from orders and invoices; the effects are counted in the outbox.
+    `open` effects are still to be settled: 0 at quiescence.
+    """
+
+    events: int
+    stored: int
+    duplicates: int
+    quarantined: int
+    events_difference: int
+    owed: int
+    settled: int
+    open: int
+    effects_difference: int
+
+    @property
+    def balances(self) -> bool:
+        """Whether nothing is missing and nothing too many."""
+        return self.events_difference == 0 and self.effects_difference == 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything `postorder status --json` prints."""
+
+    per_min: dict[str, int]
+    totals: dict[str, int]
+    effects: dict[str, dict[str, int]]
+    shards: dict[str, ShardTotals]
+    queues: list[QueueDepth]
+    accounting: Accounting
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits anywhere."""
+        waiting = sum(q.messages for q in self.queues if q.name not in ("quarantine", "unroutable"))
+        return waiting == 0 and self.accounting.open == 0
+
+
+async def read_status(settings: Settings, cluster: Cluster) -> Status:
+    """Read everything. Raises StorageUnavailableError or BrokerUnavailableError, naming who is away."""
+    totals = await asyncio.gather(*(shard.reader.totals() for shard in cluster))
+    async with connection(settings.amqp, "postorder status") as broker:
+        queues = await queue_depths(await broker.channel())
+    shards = {shard.name: found for shard, found in zip(cluster, totals, strict=True)}
+    return _summed(shards, queues)
+
+
+async def status_of(settings: Settings) -> Status:
+    """Open what is needed, read the status, close again."""
+    cluster = Cluster(settings)
+    try:
+        for shard in cluster:
+            await shard.primary.open()
+        return await read_status(settings, cluster)
+    finally:
+        await cluster.close()
+
+
+def _summed(shards: dict[str, ShardTotals], queues: list[QueueDepth]) -> Status:
+    found = list(shards.values())
+    sums: Counter[str] = Counter()
+    per_min: Counter[str] = Counter()
+    for shard in found:
+        sums.update(shard.batch_sums)
+        per_min.update(shard.per_min)
+    effects: dict[str, Counter[str]] = {channel: Counter() for channel in _CHANNELS}
+    for count in (count for shard in found for count in shard.effects):
+        effects[count.channel][count.state] += count.effects
+    return Status(
+        per_min={name: per_min[name] for name in ("orders", "invoices", "sms", "email")},
+        totals={
+            "orders": sum(shard.orders for shard in found),
+            "invoices": sum(shard.invoices for shard in found),
+            "invoices_waiting": sum(shard.invoices_waiting for shard in found),
+            "duplicates": sums["duplicates"],
+            "quarantined": sum(shard.quarantined for shard in found),
+            **{channel: sum(shard.accepted.get(channel, 0) for shard in found) for channel in _CHANNELS},
+        },
+        effects={channel: dict(counter) for channel, counter in effects.items()},
+        shards=shards,
+        queues=queues,
+        accounting=_accounting(found, sums, effects),
+    )
+
+
+def _accounting(
+    shards: list[ShardTotals], sums: Counter[str], effects: dict[str, Counter[str]]
+) -> Accounting:
+    stored = sum(shard.inbox for shard in shards)
+    quarantined = sum(shard.quarantined for shard in shards)
+    owed = sum(shard.owed for shard in shards)
+    waiting = sum(effects[channel][state] for channel in _CHANNELS for state in OPEN_STATES)
+    settled = sum(sum(counter.values()) for counter in effects.values()) - waiting
+    return Accounting(
+        events=sums["events"],
+        stored=stored,
+        duplicates=sums["duplicates"],
+        quarantined=quarantined,
+        events_difference=sums["events"] - stored - sums["duplicates"] - quarantined,
+        owed=owed,
+        settled=settled,
+        open=waiting,
+        effects_difference=owed - settled - waiting,
+    )
+
+
+# --- for people ------------------------------------------------------------------------------------
+
+
+def print_status(status: Status, console: Console) -> None:
+    """Print the status as tables."""
+    console.print(Group(_kpis(status), _shards(status), _effects(status), _queues(status)))
+    console.print(accounting_text(status.accounting))
+
+
+def _kpis(status: Status) -> Table:
+    table = Table(title="Per minute", title_justify="left")
+    for name in ("orders", "invoices", "SMS", "mails"):
+        table.add_column(name, justify="right")
+    table.add_row(*(str(status.per_min[name]) for name in ("orders", "invoices", "sms", "email")))
+    return table
+
+
+def _shards(status: Status) -> Table:
+    table = Table(title="Shards", title_justify="left")
+    table.add_column("shard")
+    for name in ("slots", "orders", "invoices", "waiting invoices", "quarantined"):
+        table.add_column(name, justify="right")
+    table.add_column("replica")
+    for name, shard in status.shards.items():
+        counts = (shard.slots, shard.orders, shard.invoices, shard.invoices_waiting, shard.quarantined)
+        replicas = [f"{r.state}, {r.sync_state}, {r.lag_bytes} B behind" for r in shard.replicas]
+        table.add_row(name, *map(str, counts), "; ".join(replicas) or "[red]none[/red]")
+    return table
+
+
+def _effects(status: Status) -> Table:
+    states = sorted({state for counts in status.effects.values() for state in counts})
+    table = Table(title="Messages by state", title_justify="left")
+    table.add_column("channel")
+    for state in states:
+        table.add_column(state, justify="right")
+    for channel, counts in status.effects.items():
+        table.add_row(channel, *(str(counts.get(state, 0)) for state in states))
+    return table
+
+
+def _queues(status: Status) -> Table:
+    table = Table(title="Queues", title_justify="left")
+    table.add_column("queue")
+    table.add_column("messages", justify="right")
+    table.add_column("consumers", justify="right")
+    for queue in status.queues:
+        table.add_row(queue.name, str(queue.messages), str(queue.consumers))
+    return table
+
+
+def accounting_text(accounting: Accounting) -> str:
+    """Return the identity as two lines."""
+    a = accounting
+    return (
+        f"events {a.events} = stored {a.stored} + duplicates {a.duplicates} + quarantined {a.quarantined}"
+        f"   difference {a.events_difference}\n"
+        f"owed   {a.owed} = settled {a.settled} + open {a.open}   difference {a.effects_difference}"
+    )

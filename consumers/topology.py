@@ -1,0 +1,99 @@
+"""What the broker must have: exchanges, quorum queues, the retry ladder. Declared once, at deployment.
+
+    publisher → orders (topic) ─ order.processed.#   → order-processed ┐
+                     │         ─ invoice.generated.# → invoice-generated ┴→ (dead) orders.dead → quarantine
+                     └ no route → orders.unroutable → unroutable
+    retry later → orders.retry.5s (fanout) → retry.5s ─ after 5 s → orders.return (direct) → its queue again
+
+Consumers declare nothing: they look the queues up, so that a difference shows as one clear error.
+"""
+
+from typing import Any
+
+import msgspec
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel
+
+EXCHANGE = "orders"
+UNROUTABLE = "orders.unroutable"
+DEAD = "orders.dead"
+RETURN = "orders.return"
+
+ORDER_QUEUE = "order-processed"
+INVOICE_QUEUE = "invoice-generated"
+UNROUTABLE_QUEUE = "unroutable"
+QUARANTINE_QUEUE = "quarantine"
+
+RETRY_LADDER_S = (1, 5, 30, 300)
+DELIVERY_LIMIT = 20
+QUEUE_MESSAGES_MAX = 20_000_000
+
+WORK_QUEUES = {ORDER_QUEUE: "order.processed.#", INVOICE_QUEUE: "invoice.generated.#"}
+
+
+class QueueDepth(msgspec.Struct, frozen=True):
+    """What a queue holds ready for delivery, and how many consumers it has."""
+
+    name: str
+    messages: int
+    consumers: int
+
+
+def queue_names() -> list[str]:
+    """Return every queue of the topology."""
+    return [*WORK_QUEUES, QUARANTINE_QUEUE, UNROUTABLE_QUEUE, *(f"retry.{s}s" for s in RETRY_LADDER_S)]
+
+
+async def apply_topology(channel: AbstractChannel) -> list[str]:
+    """Declare everything; what is there already is left as it is. Returns the names of the queues.
+
+    Raises aio_pika's ChannelPreconditionFailed when something exists with other arguments.
+    """
+    unroutable = await channel.declare_exchange(UNROUTABLE, ExchangeType.FANOUT, durable=True)
+    dead = await channel.declare_exchange(DEAD, ExchangeType.FANOUT, durable=True)
+    back = await channel.declare_exchange(RETURN, ExchangeType.DIRECT, durable=True)
+    orders = await channel.declare_exchange(
+        EXCHANGE, ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTABLE}
+    )
+    for name, exchange in ((UNROUTABLE_QUEUE, unroutable), (QUARANTINE_QUEUE, dead)):
+        queue = await channel.declare_queue(name, durable=True, arguments=_quorum())
+        await queue.bind(exchange)
+    for name, routing_key in WORK_QUEUES.items():
+        queue = await channel.declare_queue(name, durable=True, arguments=_quorum(dead_letter_exchange=DEAD))
+        await queue.bind(orders, routing_key=routing_key)
+        await queue.bind(back, routing_key=name)
+    for delay_s in RETRY_LADDER_S:
+        rung = await channel.declare_exchange(
+            f"{EXCHANGE}.retry.{delay_s}s", ExchangeType.FANOUT, durable=True
+        )
+        # A message keeps its routing key, the queue it came from, so it returns to just that queue.
+        arguments = _quorum(dead_letter_exchange=RETURN, message_ttl_ms=delay_s * 1000)
+        queue = await channel.declare_queue(f"retry.{delay_s}s", durable=True, arguments=arguments)
+        await queue.bind(rung)
+    return queue_names()
+
+
+async def queue_depths(channel: AbstractChannel) -> list[QueueDepth]:
+    """Return the depth of every queue. Raises aio_pika's ChannelNotFoundEntity when one is missing."""
+    depths = []
+    for name in queue_names():
+        found = (await channel.declare_queue(name, passive=True)).declaration_result
+        depths.append(QueueDepth(name, found.message_count or 0, found.consumer_count or 0))
+    return depths
+
+
+def _quorum(*, dead_letter_exchange: str | None = None, message_ttl_ms: int | None = None) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "x-queue-type": "quorum",
+        "x-max-length": QUEUE_MESSAGES_MAX,
+        "x-overflow": "reject-publish",
+    }
+    if dead_letter_exchange:
+        arguments["x-dead-letter-exchange"] = dead_letter_exchange
+        arguments["x-dead-letter-strategy"] = "at-least-once"
+    if message_ttl_ms:
+        arguments["x-message-ttl"] = message_ttl_ms
+    else:
+        # RabbitMQ before 4.0 has no default limit, and a poison message would come round for ever.
+        arguments["x-delivery-limit"] = DELIVERY_LIMIT
+    return arguments

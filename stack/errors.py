@@ -1,0 +1,5 @@
+"""What can go wrong with the local stack."""
+
+
+class StackError(Exception):
+    """One line for a person: what, where, and what to do."""

@@ -1,0 +1,91 @@
+"""What the stack remembers between commands, in one file that is replaced whole."""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from stack.errors import StackError
+from stack.process import Running
+
+_FILE = "state.json"
+_LOCK = "lock"
+_POLL_S = 0.1
+
+
+class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One PostgreSQL pair. `synchronous`: commits wait for the replica, as `synchronous_commit` says."""
+
+    name: str
+    synchronous_commit: str = "on"
+    synchronous: bool = True
+
+
+class StackState(msgspec.Struct, kw_only=True):
+    """Everything that must be the same at the next start, and which processes run."""
+
+    server_dir: str
+    shards: list[ShardConfig]
+    account_sid: str
+    secrets: dict[str, str]
+    ports: dict[str, int] = {}
+    running: dict[str, Running] = {}
+
+    @property
+    def alive(self) -> dict[str, Running]:
+        """The processes that still run."""
+        return {name: server for name, server in self.running.items() if server.is_alive}
+
+
+def new_state(server_dir: Path, shards: list[ShardConfig]) -> StackState:
+    """Return the state of a stack that was never started, with fresh secrets."""
+    names = ("postgres", "postorder", "replicator", "amqp", "erlang_cookie", "twilio")
+    return StackState(
+        server_dir=str(server_dir),
+        shards=shards,
+        account_sid="AC" + secrets.token_hex(16),
+        secrets={name: secrets.token_hex(16) for name in names},
+    )
+
+
+def load_state(data_dir: Path) -> StackState | None:
+    """Read the state; None when there is none, or none that can be used."""
+    try:
+        return msgspec.json.decode((data_dir / _FILE).read_bytes(), type=StackState)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError:
+        return None  # of another version: made anew
+
+
+def save_state(data_dir: Path, state: StackState) -> None:
+    """Replace the state file in one step: whoever is killed meanwhile leaves the old one or the new one."""
+    temporary = data_dir / f"{_FILE}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(state)))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(data_dir / _FILE)
+
+
+@contextmanager
+def locked(data_dir: Path, timeout_s: float = 120.0) -> Iterator[None]:
+    """Keep other commands off the stack. The lock ends with the process that holds it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / _LOCK).open("w", encoding="utf-8") as file:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StackError(f"another command has been at {data_dir} for {timeout_s:g} s") from None
+                time.sleep(_POLL_S)
+        yield
