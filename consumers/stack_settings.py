@@ -22,7 +22,7 @@ def write_stack_settings(status: StackStatus, folder: Path) -> Path:
         replica, _ = _without_password(shard.replica_dsn)
         table = tomlkit.table()
         table.update({"name": shard.name, "primary": primary, "replica": replica})
-        table["password_file"] = "secrets/postgres"
+        table["password_file"] = "secrets/postgres"  # noqa: S105  # the name of a file
         shards.append(table)
     document = tomlkit.document()
     document.add(tomlkit.comment("Written by `postorder stack up`, and again at every start."))

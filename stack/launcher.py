@@ -26,6 +26,7 @@ Progress = Callable[[str], None]
 
 _STOP_TIMEOUT_S = 20.0
 _EMULATOR_TIMEOUT_S = 30.0
+_PROGRAMS = {"smtp_sink": "stack.smtp.sink", "twilio_emulator": "stack.twilio.emulator"}
 
 
 class StackConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,7 +275,7 @@ class _Launch:
             account.take(folder)
         log = folder / "output.log"
         server = spawn(
-            [sys.executable, "-m", f"stack.{name}", "--host", HOST, *map(str, arguments)],
+            [sys.executable, "-m", _PROGRAMS[name], "--host", HOST, *map(str, arguments)],
             folder=folder,
             log=log,
             environment={

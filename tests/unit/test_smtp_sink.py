@@ -12,8 +12,8 @@ import aiohttp
 import aiosmtplib
 import pytest
 
-from stack.program import in_thread
-from stack.smtp_sink import read_arguments, sinking
+from stack.smtp.sink import read_arguments, sinking
+from stack.standin.program import in_thread
 
 
 class Sink:

@@ -15,9 +15,9 @@ from email.message import EmailMessage
 import aiohttp
 import pytest
 
-from stack.mail_store import Mail, MailStore, Spool, find_message_id
-from stack.mail_view import view
-from stack.smtp_sink import read_arguments, sinking
+from stack.smtp.mail_store import Mail, MailStore, Spool, find_message_id
+from stack.smtp.mail_view import view
+from stack.smtp.sink import read_arguments, sinking
 
 
 class Sink:
@@ -304,7 +304,7 @@ async def test_evicted_text_is_gone_or_spooled(tmp_path):
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "stack.smtp_sink", *arguments],
+        [sys.executable, "-m", "stack.smtp.sink", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

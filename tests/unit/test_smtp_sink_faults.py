@@ -7,8 +7,8 @@ import aiohttp
 import aiosmtplib
 import pytest
 
-from stack.program import in_thread
-from stack.smtp_sink import read_arguments, sinking
+from stack.smtp.sink import read_arguments, sinking
+from stack.standin.program import in_thread
 
 ENVELOPE = ("MAIL FROM:<shop@example.com>", "RCPT TO:<ann@example.org>", "DATA")
 MAIL = b"Subject: Hello\r\nMessage-ID: <1@example.com>\r\n\r\nText\r\n"

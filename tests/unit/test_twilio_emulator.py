@@ -13,7 +13,7 @@ from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from stack.twilio_emulator import emulating, read_arguments
+from stack.twilio.emulator import emulating, read_arguments
 
 # The SDK's async client authenticates in a way that aiohttp has deprecated.
 pytestmark = pytest.mark.filterwarnings(

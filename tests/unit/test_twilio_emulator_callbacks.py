@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
-from stack import status_callbacks
-from stack.signature import sign
-from stack.status_callbacks import Callback, CallbackSender
-from stack.twilio_behaviour import Behaviour, Conduct
-from stack.twilio_emulator import emulating, read_arguments
-from stack.twilio_messages import Message
+from stack.twilio import status_callbacks
+from stack.twilio.behaviour import Behaviour, Conduct
+from stack.twilio.emulator import emulating, read_arguments
+from stack.twilio.messages import Message
+from stack.twilio.signature import sign
+from stack.twilio.status_callbacks import Callback, CallbackSender
 
 SID, TOKEN = "AC" + "0a" * 16, "a token"
 MESSAGES = f"/2010-04-01/Accounts/{SID}/Messages.json"

@@ -11,8 +11,8 @@ import time
 import aiohttp
 import pytest
 
-from stack import message_journal
-from stack.twilio_emulator import emulating, read_arguments
+from stack.twilio import message_journal
+from stack.twilio.emulator import emulating, read_arguments
 
 SID, TOKEN = "AC" + "0a" * 16, "a token"
 MESSAGES = f"/2010-04-01/Accounts/{SID}/Messages.json"
@@ -287,7 +287,7 @@ async def test_old_segments_are_deleted(restarted, tmp_path, monkeypatch):
 
 def start(*arguments, **environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "stack.twilio_emulator", *arguments],
+        [sys.executable, "-m", "stack.twilio.emulator", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,9 +5,9 @@ import io
 import aiohttp
 import pytest
 
-from stack.create_request import MAGIC_FROM, MAGIC_TO
-from stack.twilio_emulator import emulating, read_arguments
-from stack.twilio_errors import REQUEST_ERRORS
+from stack.twilio.create_request import MAGIC_FROM, MAGIC_TO
+from stack.twilio.emulator import emulating, read_arguments
+from stack.twilio.errors import REQUEST_ERRORS
 
 SID, TOKEN = "AC" + "0a" * 16, "a token"
 SERVICE = "MG" + "0b" * 16

@@ -7,8 +7,8 @@ import json
 import aiohttp
 import pytest
 
-from stack.program import in_thread
-from stack.twilio_emulator import emulating, read_arguments
+from stack.standin.program import in_thread
+from stack.twilio.emulator import emulating, read_arguments
 
 SID, TOKEN = "AC" + "0a" * 16, "a token"
 MESSAGES = f"/2010-04-01/Accounts/{SID}/Messages.json"

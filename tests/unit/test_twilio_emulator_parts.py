@@ -4,13 +4,13 @@ import random
 
 import pytest
 
-from stack.fault_plan import Fault, FaultPlan, Spread, draw_seconds
-from stack.message_list import MessageList
-from stack.record_ring import RecordRing
-from stack.sms_segments import GSM_EXTENSION, segment_count
-from stack.turnstile import Turnstile
-from stack.twilio_behaviour import RateLimit, TokenBucket
-from stack.twilio_messages import Message, MessageStore
+from stack.standin.fault_plan import Fault, FaultPlan, Spread, draw_seconds
+from stack.standin.record_ring import RecordRing
+from stack.standin.turnstile import Turnstile
+from stack.twilio.behaviour import RateLimit, TokenBucket
+from stack.twilio.message_list import MessageList
+from stack.twilio.messages import Message, MessageStore
+from stack.twilio.sms_segments import GSM_EXTENSION, segment_count
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_scheduled_message_waits_for_its_time():
 
 def test_token_bucket_refills(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("stack.twilio_behaviour.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("stack.twilio.behaviour.time.monotonic", lambda: now[0])
     bucket = TokenBucket(RateLimit(per_s=10, burst=2))
     assert [bucket.take() for _ in range(3)] == [True, True, False]
     now[0] = 0.1

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from stack.twilio_errors import RequestRefused
-from stack.twilio_messages import Message, MessageStore
+from stack.twilio.errors import RequestRefused
+from stack.twilio.messages import Message, MessageStore
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 1000

@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from stack.mail_store import Mail
-from stack.smtp_command import Path, SmtpRefusal, check_mail_parameters, read_path
-from stack.smtp_host import CAPABILITIES, SmtpHost
+from stack.smtp.command import Path, SmtpRefusal, check_mail_parameters, read_path
+from stack.smtp.host import CAPABILITIES, SmtpHost
+from stack.smtp.mail_store import Mail
 
 RECIPIENTS_MAX: Final = 1000
 LINE_BYTES_MAX: Final = 1000  # of a mail, with its CRLF

@@ -4,8 +4,8 @@ import time
 from functools import lru_cache
 from typing import Any, Final
 
-from stack.twilio_errors import DELIVERY_ERRORS, UNKNOWN_DELIVERY_ERROR
-from stack.twilio_messages import FAILURES, Message, MessageStore
+from stack.twilio.errors import DELIVERY_ERRORS, UNKNOWN_DELIVERY_ERROR
+from stack.twilio.messages import FAILURES, Message, MessageStore
 
 API_VERSION: Final = "2010-04-01"
 

@@ -8,9 +8,9 @@ from typing import Final, Literal
 from multidict import MultiMapping
 from yarl import URL
 
-from stack.sms_segments import segment_count, utf16_length
-from stack.twilio_errors import RequestRefused
-from stack.twilio_messages import Message
+from stack.twilio.errors import RequestRefused
+from stack.twilio.messages import Message
+from stack.twilio.sms_segments import segment_count, utf16_length
 
 BODY_UNITS_MAX: Final = 1600
 CALLBACK_CHARS_MAX: Final = 4000

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from stack.record_ring import RecordRing
-from stack.turnstile import Turnstile
+from stack.standin.record_ring import RecordRing
+from stack.standin.turnstile import Turnstile
 
 DUPLICATES_SHOWN_MAX: Final = 100
 MESSAGE_ID_BYTES_MAX: Final = 998

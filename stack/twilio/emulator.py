@@ -1,6 +1,6 @@
 """A Twilio of one's own: Messages API, status callbacks and opt-outs, for tests and load tests.
 
-    python -m stack.twilio_emulator --host 127.0.0.1 --port 8010 --account-sid AC… [--data-dir DIR]
+    python -m stack.twilio.emulator --host 127.0.0.1 --port 8010 --account-sid AC… [--data-dir DIR]
 
 The auth token comes from `TWILIO_AUTH_TOKEN` (or `--auth-token`, which other users of the machine can
 read). Prints `ready http://…` when it listens. What it accepted, what it answered and how it is to behave
@@ -18,12 +18,12 @@ from typing import Final
 
 from aiohttp import web
 
-from stack.control_api import PREFIX
-from stack.loopback_site import serving
-from stack.program import StartUpError, run
-from stack.twilio_account import TwilioAccount
-from stack.twilio_api import TwilioApi
-from stack.twilio_control import TwilioControl
+from stack.standin.control_api import PREFIX
+from stack.standin.loopback_site import serving
+from stack.standin.program import StartUpError, run
+from stack.twilio.account import TwilioAccount
+from stack.twilio.api import TwilioApi
+from stack.twilio.control import TwilioControl
 
 # About 1.4 GB when full of texts of 100 characters. Beyond it, the oldest message makes room and `evicted`
 # counts up.
@@ -32,7 +32,7 @@ MESSAGES_MAX: Final = 2_000_000
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options; credentials default to the environment's."""
-    parser = argparse.ArgumentParser(prog="python -m stack.twilio_emulator", description="Emulate Twilio.")
+    parser = argparse.ArgumentParser(prog="python -m stack.twilio.emulator", description="Emulate Twilio.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
     parser.add_argument("--account-sid", default=os.environ.get("TWILIO_ACCOUNT_SID", ""))

@@ -1,6 +1,6 @@
 """A mail server that delivers nothing: it keeps what it is sent and fails on request.
 
-    python -m stack.smtp_sink --host 127.0.0.1 --port 8025 --api-port 8026 [--data-dir DIR] [--spool]
+    python -m stack.smtp.sink --host 127.0.0.1 --port 8025 --api-port 8026 [--data-dir DIR] [--spool]
 
 Prints `ready smtp://… http://…` when it listens on both ports. What it took and how it is to behave is
 under `/_control/` on the second one.
@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from stack.loopback_site import serving
-from stack.mail_store import MailStore, Spool
-from stack.program import StartUpError, run
-from stack.smtp_certificate import make_certificate, server_context
-from stack.smtp_control import SmtpControl
-from stack.smtp_host import SmtpHost, SmtpSettings
-from stack.smtp_server import listening
+from stack.smtp.certificate import make_certificate, server_context
+from stack.smtp.control import SmtpControl
+from stack.smtp.host import SmtpHost, SmtpSettings
+from stack.smtp.mail_store import MailStore, Spool
+from stack.smtp.server import listening
+from stack.standin.loopback_site import serving
+from stack.standin.program import StartUpError, run
 
 MEBIBYTE: Final = 1024 * 1024
 # Envelopes take about 0.8 kB each. Beyond either limit the oldest make room and counters say so.
@@ -33,7 +33,7 @@ MAIL_MIB_MAX: Final = 32
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options."""
-    parser = argparse.ArgumentParser(prog="python -m stack.smtp_sink", description="Keep every mail.")
+    parser = argparse.ArgumentParser(prog="python -m stack.smtp.sink", description="Keep every mail.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True, help="SMTP; 0 takes a free one")
     parser.add_argument("--api-port", type=int, required=True, help="control API; 0 takes a free one")

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from stack.fault_plan import FAULTS_MAX, Fault, FaultPlan, Latency, Milliseconds, draw_seconds
+from stack.standin.fault_plan import FAULTS_MAX, Fault, FaultPlan, Latency, Milliseconds, draw_seconds
 
 RAW_BYTES_MAX: Final = 64 * 1024 * 1024
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from stack.program import StartUpError
+from stack.standin.program import StartUpError
 
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024  # a behaviour with ten thousand rules fits
 KEEPALIVE_S_MAX: Final = 75.0

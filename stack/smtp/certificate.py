@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from stack.program import StartUpError
+from stack.standin.program import StartUpError
 
 OPENSSL_S_MAX: Final = 20.0
 

@@ -17,11 +17,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from stack.fault_plan import draw_seconds
-from stack.signature import SIGNATURE_HEADER, sign
-from stack.turnstile import Turnstile
-from stack.twilio_behaviour import Conduct
-from stack.twilio_messages import Message
+from stack.standin.fault_plan import draw_seconds
+from stack.standin.turnstile import Turnstile
+from stack.twilio.behaviour import Conduct
+from stack.twilio.messages import Message
+from stack.twilio.signature import SIGNATURE_HEADER, sign
 
 PENDING_MAX: Final = 500_000
 POSTS_AT_A_TIME_MAX: Final = 64

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from stack.fault_plan import FAULTS_MAX, Fault, FaultPlan, Latency, Milliseconds, draw_seconds
-from stack.twilio_messages import FinalStatus
+from stack.standin.fault_plan import FAULTS_MAX, Fault, FaultPlan, Latency, Milliseconds, draw_seconds
+from stack.twilio.messages import FinalStatus
 
 Url = Annotated[str, Meta(pattern=r"\Ahttps?://", max_length=4000)]
 HeaderText = Annotated[str, Meta(pattern=r"\A[^\r\n\x00]*\Z", max_length=4000)]

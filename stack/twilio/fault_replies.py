@@ -8,9 +8,9 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from stack.fault_plan import draw_seconds
-from stack.twilio_behaviour import Conduct, HttpFault
-from stack.twilio_errors import CODE_OF_STATUS, REQUEST_ERRORS, error_body
+from stack.standin.fault_plan import draw_seconds
+from stack.twilio.behaviour import Conduct, HttpFault
+from stack.twilio.errors import CODE_OF_STATUS, REQUEST_ERRORS, error_body
 
 JSON: Final = "application/json"
 # These tell the client nothing of what the server did.

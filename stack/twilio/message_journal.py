@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from stack.twilio_messages import Message
+from stack.twilio.messages import Message
 
 SEGMENT_LINES_MAX: Final = 250_000
 SEGMENTS_MAX: Final = 64

@@ -9,12 +9,12 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from stack.control_api import ControlApi, Nothing, read_body, read_query
-from stack.twilio_account import TwilioAccount
-from stack.twilio_api import TwilioApi
-from stack.twilio_behaviour import Behaviour
-from stack.twilio_messages import Message
-from stack.twilio_resource import failure
+from stack.standin.control_api import ControlApi, Nothing, read_body, read_query
+from stack.twilio.account import TwilioAccount
+from stack.twilio.api import TwilioApi
+from stack.twilio.behaviour import Behaviour
+from stack.twilio.messages import Message
+from stack.twilio.resource import failure
 
 WAIT_S_MAX: Final = 120
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from stack.record_ring import RecordRing
+from stack.standin.record_ring import RecordRing
 
 FinalStatus = Literal["queued", "sending", "sent", "delivered", "read", "undelivered", "failed"]
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from stack.mail_store import MailStore
-from stack.smtp_behaviour import SmtpBehaviour, SmtpConduct
+from stack.smtp.behaviour import SmtpBehaviour, SmtpConduct
+from stack.smtp.mail_store import MailStore
 
 
 class SmtpSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, cast
 
-from stack.smtp_behaviour import SmtpFault
-from stack.smtp_command import COMMAND_BYTES_MAX, unstuffed
-from stack.smtp_dialogue import OVERSIZED, Reply, SmtpDialogue
-from stack.smtp_host import SmtpHost
+from stack.smtp.behaviour import SmtpFault
+from stack.smtp.command import COMMAND_BYTES_MAX, unstuffed
+from stack.smtp.dialogue import OVERSIZED, Reply, SmtpDialogue
+from stack.smtp.host import SmtpHost
 
 BAD_COMMANDS_MAX: Final = 50
 TLS_HANDSHAKE_S_MAX: Final = 10.0

@@ -6,10 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from stack.loopback_site import why
-from stack.program import StartUpError
-from stack.smtp_host import SmtpHost
-from stack.smtp_session import SmtpSession
+from stack.smtp.host import SmtpHost
+from stack.smtp.session import SmtpSession
+from stack.standin.loopback_site import why
+from stack.standin.program import StartUpError
 
 BACKLOG: Final = 1024
 SWEEPS_PER_IDLE_TIME: Final = 10

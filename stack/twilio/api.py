@@ -15,13 +15,13 @@ import orjson
 from aiohttp import web
 from multidict import MultiMapping
 
-from stack.create_request import parse_form, read_message
-from stack.fault_replies import FaultReplies, json_response
-from stack.message_list import MessageList
-from stack.twilio_account import TwilioAccount
-from stack.twilio_errors import RequestRefused, error_body
-from stack.twilio_messages import FINISHED, Message
-from stack.twilio_resource import API_VERSION
+from stack.twilio.account import TwilioAccount
+from stack.twilio.create_request import parse_form, read_message
+from stack.twilio.errors import RequestRefused, error_body
+from stack.twilio.fault_replies import FaultReplies, json_response
+from stack.twilio.message_list import MessageList
+from stack.twilio.messages import FINISHED, Message
+from stack.twilio.resource import API_VERSION
 
 UNAUTHORIZED: Final = 401
 TOO_MANY_REQUESTS: Final = 429

@@ -9,11 +9,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from stack.control_api import ControlApi, ControlRefused, Nothing, read_body, read_query
-from stack.mail_store import Mail
-from stack.mail_view import view
-from stack.smtp_behaviour import SmtpBehaviour, SmtpConduct
-from stack.smtp_host import SmtpHost
+from stack.smtp.behaviour import SmtpBehaviour, SmtpConduct
+from stack.smtp.host import SmtpHost
+from stack.smtp.mail_store import Mail
+from stack.smtp.mail_view import view
+from stack.standin.control_api import ControlApi, ControlRefused, Nothing, read_body, read_query
 
 WAIT_S_MAX: Final = 120
 PARSED_MAX: Final = 1000  # mails in one reply; parsing takes milliseconds each

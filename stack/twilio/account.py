@@ -5,14 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from stack.message_journal import Accepted, Amended, Entry, MessageJournal, Opened, OptOutChanged
-from stack.sms_segments import segment_count
-from stack.status_callbacks import Callback, CallbackSender
-from stack.turnstile import Turnstile
-from stack.twilio_behaviour import Behaviour, Conduct
-from stack.twilio_errors import RequestRefused
-from stack.twilio_messages import Message, MessageStore
-from stack.twilio_resource import API_VERSION, MessageResource, failure
+from stack.standin.turnstile import Turnstile
+from stack.twilio.behaviour import Behaviour, Conduct
+from stack.twilio.errors import RequestRefused
+from stack.twilio.message_journal import Accepted, Amended, Entry, MessageJournal, Opened, OptOutChanged
+from stack.twilio.messages import Message, MessageStore
+from stack.twilio.resource import API_VERSION, MessageResource, failure
+from stack.twilio.sms_segments import segment_count
+from stack.twilio.status_callbacks import Callback, CallbackSender
 
 STOP_WORDS: Final = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "OPTOUT", "REVOKE"})
 START_WORDS: Final = frozenset({"START", "YES", "UNSTOP"})

@@ -1,0 +1,1 @@
+"""What the stand-ins for the world outside have in common."""
