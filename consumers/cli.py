@@ -154,3 +154,19 @@ def status(
     else:
         print_status(found, Console())
     raise typer.Exit(0 if found.accounting.balances else 1)
+
+
+@app.command()
+def demo(
+    orders: Annotated[str, typer.Option(help="How many orders of the history: a number, or `all`.")] = "2000",
+    rate: Annotated[float, typer.Option(min=1, max=100_000, help="Orders published per second.")] = 200.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,  # noqa: FBT002
+) -> None:
+    """Replay a real order history through the whole pipeline and check that the numbers add up."""
+    from loadtest.demo import DemoConfig  # noqa: PLC0415  # as above
+    from loadtest.demo_command import demo as run_demo  # noqa: PLC0415  # as above
+
+    if orders != "all" and not (orders.isdecimal() and int(orders) > 0):
+        raise SettingsError([f"--orders: must be a number above 0 or `all`, not {orders!r}"])
+    config = DemoConfig(orders=None if orders == "all" else int(orders), rate_per_s=rate)
+    raise typer.Exit(0 if run_demo(config, keep=keep).passed else 1)

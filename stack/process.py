@@ -66,6 +66,7 @@ def spawn(
             group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
+    child.returncode = 0  # it outlives us on purpose, and Python need not warn of that
     return Running(child.pid, psutil.Process(child.pid).create_time())
 
 

@@ -1,5 +1,6 @@
 """Reads of one shard for people: totals, sums and replication."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -81,6 +82,18 @@ class ShardReader:
             owed=int(owed),
             replicas=[Replication(*row) for row in replicas],
         )
+
+    async def clock(self) -> datetime:
+        """Return the server's time."""
+        async with self._node.connection() as connection:
+            now: datetime = await connection.fetchval(STATUS["clock"])
+        return now
+
+    async def acceptance_latencies_s(self, kind: str, since: datetime) -> list[float]:
+        """Return, for messages owed since a moment, seconds from event to the provider's acceptance."""
+        async with self._node.connection() as connection:
+            rows = await connection.fetch(STATUS["acceptance_latencies"], kind, since)
+        return [row["latency_s"] for row in rows]
 
 
 _SUMS = ("events", "orders", "invoices", "duplicates", "quarantined")

@@ -41,3 +41,12 @@ SELECT application_name, state, sync_state,
        pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS lag_bytes,
        coalesce(extract(epoch FROM replay_lag), 0)::double precision AS lag_s
 FROM pg_stat_replication WHERE state IS NOT NULL;
+
+-- name: acceptance_latencies
+-- Seconds from an event's own time to the provider's acceptance of its message, since a moment.
+SELECT extract(epoch FROM o.accepted_at - d.event_time)::double precision AS latency_s
+FROM outbox o JOIN orders d USING (slot, order_id)
+WHERE o.kind = $1 AND o.accepted_at IS NOT NULL AND d.event_time IS NOT NULL AND o.created_at >= $2;
+
+-- name: clock
+SELECT clock_timestamp();

@@ -1,0 +1,5 @@
+"""`python -m consumers`: the same as `postorder`."""
+
+from consumers.cli import main
+
+main()

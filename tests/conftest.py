@@ -1,0 +1,64 @@
+"""What tests share: the real stack, started once per run, and a pipeline process on it."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from real_stack import Bench, open_bench
+
+from consumers.stack_settings import write_stack_settings
+from loadtest.pipeline_process import PipelineProcess
+from pipeline.settings import Settings, load_settings
+from stack.launcher import StackConfig, down, reset, up
+from stack.status import StackStatus
+
+
+@pytest.fixture(scope="session")
+def stack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="session")
+def stack(stack_folder: Path) -> Iterator[StackStatus]:
+    """A running stack of two shards, of this test run alone."""
+
+    def quiet(_text: str) -> None:
+        pass
+
+    try:
+        yield up(StackConfig(data_dir=stack_folder), quiet)
+    finally:
+        down(stack_folder, quiet)
+        reset(stack_folder, quiet)
+
+
+@pytest.fixture(scope="session")
+def settings_file(stack: StackStatus, stack_folder: Path) -> Path:
+    return write_stack_settings(stack, stack_folder)
+
+
+@pytest.fixture
+def settings(settings_file: Path) -> Settings:
+    return load_settings(settings_file, {})
+
+
+@pytest.fixture
+async def bench(stack: StackStatus, settings: Settings) -> AsyncIterator[Bench]:
+    """The stack, migrated and empty, with what a test needs to publish, look and wait."""
+    async with open_bench(stack, settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def run_pipeline(settings_file: Path, tmp_path: Path) -> Callable[..., "contextmanager[PipelineProcess]"]:
+    """Return a function that runs `postorder run` with environment overrides, as a context manager."""
+
+    @contextmanager
+    def run(*arguments: str, **overrides: str) -> Iterator[PipelineProcess]:
+        variables = {f"POSTORDER_{name.upper()}": value for name, value in overrides.items()}
+        log = tmp_path / f"pipeline-{len(list(tmp_path.glob('pipeline-*')))}.log"
+        with PipelineProcess(settings_file, log, variables, arguments) as process:
+            yield process
+
+    return run
