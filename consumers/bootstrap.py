@@ -13,7 +13,7 @@ from consumers.notifications import notification_services
 from consumers.order_processed import order_processed_consumer
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import PostorderError
+from pipeline.errors import PostorderError, SettingsError
 from pipeline.ingest.batcher import Batcher
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.entries import EntryBuilder
@@ -41,6 +41,8 @@ class Process:
     """One running pipeline process. `run` returns its exit status."""
 
     def __init__(self, settings: Settings, roles: frozenset[Role]) -> None:
+        if Role.NOTIFICATIONS in roles:
+            _require_providers(settings)
         self._settings = settings
         self._roles = roles
         self._clock: Clock = SystemClock()
@@ -152,3 +154,15 @@ class Process:
             on_committed=on_committed,
             tasks=self._new_tasks(),
         )
+
+
+def _require_providers(settings: Settings) -> None:
+    """Raise SettingsError for what sending needs and only sending: better now than at the first SMS."""
+    needed = {
+        "sms.account_sid": settings.sms.account_sid,
+        "sms.auth_token": settings.sms.auth_token,
+        "sms.from_number": settings.sms.from_number,
+    }
+    missing = [f"{key}: is missing, and notifications need it" for key, value in needed.items() if not value]
+    if missing:
+        raise SettingsError(missing)

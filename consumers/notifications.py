@@ -28,15 +28,16 @@ class Providers:
 
     name = "providers"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        shop = settings.notifications.public_name
         self._sms = TwilioProvider(settings.sms)
-        self._email = SmtpProvider(settings.email)
+        self._email = SmtpProvider(settings.email, sender_name=shop, clock=clock)
         self._documents = DocumentFetcher(
             timeout_s=settings.documents.timeout_s,
             document_bytes_max=settings.intake.document_bytes_max,
             hosts=settings.intake.document_hosts,
         )
-        self._composer = Composer(Templates(shop=settings.notifications.public_name), self._documents)
+        self._composer = Composer(Templates(shop=shop), self._documents)
 
     async def send_sms(self, claim: Claim) -> Accepted:
         """Compose and send an SMS."""
@@ -63,7 +64,7 @@ def notification_services(
     settings: Settings, cluster: Cluster, metrics: Metrics, clock: Clock, new_tasks: Callable[[], Tasks]
 ) -> tuple[list[Service], Callable[[str], None]]:
     """Return the services, most downstream first, and a function that wakes them for a shard."""
-    providers = Providers(settings)
+    providers = Providers(settings, clock)
 
     def relay(channel: Channel, send: Callable[[Claim], Awaitable[Accepted]], concurrency: int) -> Relay:
         notifications = settings.notifications

@@ -9,7 +9,7 @@ import msgspec
 
 from consumers.event_files import FoundEvent, find_events
 from consumers.publisher import EventPublisher
-from pipeline.errors import PostorderError
+from pipeline.errors import BrokerUnavailableError, PostorderError
 from pipeline.ingest.decoder import Decoder
 from pipeline.settings import Settings
 
@@ -29,18 +29,21 @@ async def publish_files(settings: Settings, files: list[Path]) -> PublishResult:
     )
     if not events:
         return PublishResult(0, problems or ["no events found"])
-    async with EventPublisher(settings.amqp) as publisher:
+    publisher = EventPublisher(settings.amqp)
 
-        async def publish(where: str, event: FoundEvent) -> None:
-            try:
-                await publisher.publish(event.body, event.routing_key)
-            except PostorderError as error:
-                problems.append(f"{where}: {error}")
+    async def publish(where: str, event: FoundEvent) -> None:
+        try:
+            await publisher.publish(event.body, event.routing_key)
+        except PostorderError as error:
+            problems.append(f"{where}: {error}")
 
-        async with asyncio.TaskGroup() as group:
+    try:
+        async with publisher, asyncio.TaskGroup() as group:
             for where, event in events:
                 group.create_task(publish(where, event))
-        return PublishResult(publisher.confirmed, problems)
+    except BrokerUnavailableError as error:
+        problems.append(str(error))
+    return PublishResult(publisher.confirmed, problems)
 
 
 def _valid_events(

@@ -37,3 +37,5 @@ def configure_logging(level: str, log_format: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs each failed attempt to connect; the supervisors say the same, with what to do about it.
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)

@@ -27,17 +27,23 @@ def translate(error: BaseException, where: str) -> PostorderError:
     if isinstance(error, TimeoutError):
         return StorageTimeoutError(f"{where}: no answer in time")
     if isinstance(error, asyncpg.PostgresError):
-        code = error.sqlstate or "?????"
-        constraint = getattr(error, "constraint_name", None)
-        what = f"{where}: {type(error).__name__} ({code}{', ' + constraint if constraint else ''})"
-        if code in _CONFLICTS:
-            return StorageConflictError(what)
-        if code == _NOT_PRIMARY or code[:2] in _UNAVAILABLE_CLASSES:
-            return StorageUnavailableError(what)
-        return StorageRejectedError(what)
+        return _by_sqlstate(error, where)
     if isinstance(error, asyncpg.DataError | ValueError | OverflowError):
         return StorageRejectedError(f"{where}: the driver refuses a value ({type(error).__name__})")
+    if isinstance(error, ConnectionRefusedError):
+        return StorageUnavailableError(f"{where}: connection refused: is it running?")
     return StorageUnavailableError(f"{where}: {type(error).__name__}")
+
+
+def _by_sqlstate(error: asyncpg.PostgresError, where: str) -> PostorderError:
+    code = error.sqlstate or "?????"
+    constraint = getattr(error, "constraint_name", None)
+    what = f"{where}: {type(error).__name__} ({code}{', ' + constraint if constraint else ''})"
+    if code in _CONFLICTS:
+        return StorageConflictError(what)
+    if code == _NOT_PRIMARY or code[:2] in _UNAVAILABLE_CLASSES:
+        return StorageUnavailableError(what)
+    return StorageRejectedError(what)
 
 
 @contextmanager

@@ -2,14 +2,11 @@
 
 import asyncio
 from collections import deque
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
-from email.utils import localtime
 
 import aiosmtplib
 from aiosmtplib.errors import SMTPException, SMTPResponseException
 
+from pipeline.clock import Clock
 from pipeline.errors import (
     OutcomeUnknownError,
     ProviderError,
@@ -17,6 +14,7 @@ from pipeline.errors import (
     RejectedError,
     ThrottledError,
 )
+from pipeline.notifications.mime import render_mail
 from pipeline.notifications.notification import Email
 from pipeline.notifications.provider import Accepted
 from pipeline.settings import EmailSettings
@@ -47,8 +45,10 @@ class SmtpProvider:
 
     name = "smtp"
 
-    def __init__(self, settings: EmailSettings) -> None:
+    def __init__(self, settings: EmailSettings, *, sender_name: str, clock: Clock) -> None:
         self._settings = settings
+        self._sender_name = sender_name
+        self._clock = clock
         self._domain = settings.from_address.rpartition("@")[2]
         self._idle: deque[_Connection] = deque()
 
@@ -58,7 +58,13 @@ class SmtpProvider:
     async def send(self, message: Email) -> Accepted:
         """Send one mail. See SmsProvider for the errors."""
         message_id = f"<{message.effect_id}@{self._domain}>"
-        content = build(message, self._settings.from_address, message_id).as_bytes()
+        content = render_mail(
+            message,
+            sender=self._settings.from_address,
+            sender_name=self._sender_name,
+            message_id=message_id,
+            date=self._clock.now(),
+        )
         connection = await self._connect()
         try:
             await self._submit(connection.client, message.to, content)
@@ -140,31 +146,3 @@ def _refusal(code: int, *, at_recipient: bool) -> ProviderError:
     if at_recipient and code in _MAILBOX_CODES:
         return RecipientRefusedError(str(code), "no such mailbox")
     return RejectedError(str(code), "refused")
-
-
-def build(message: Email, from_address: str, message_id: str) -> EmailMessage:
-    """Build a mail: text and HTML as alternatives, then the attachments."""
-    mail = EmailMessage(policy=SMTP_POLICY)
-    mail["From"] = Address(addr_spec=from_address)
-    mail["To"] = Address(addr_spec=message.to)
-    mail["Subject"] = header_text(message.subject)
-    mail["Message-ID"] = message_id
-    mail["Date"] = localtime()
-    mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(message.text)
-    mail.add_alternative(message.html, subtype="html")
-    for attachment in message.attachments:
-        main, _, sub = attachment.media_type.partition("/")
-        mail.add_attachment(
-            attachment.content, maintype=main, subtype=sub, filename=header_text(attachment.filename)
-        )
-    return mail
-
-
-def header_text(text: str) -> str:
-    """Return a text that is safe in a header.
-
-    CPython before 3.11.10 decodes an encoded word inside a header's value when it folds it, and a line
-    break hidden in one becomes a header of its own (CVE-2024-6923). Breaking up `=?` defuses it.
-    """
-    return "".join(c for c in text if c.isprintable()).replace("=?", "= ?")
