@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from consumers.migration import apply_to_broker, migrate_all
 from consumers.publisher import EventPublisher
 from consumers.status import read_status
+from consumers.topology import WORK_QUEUES
 from loadtest.cdnow import fetch_history, read_purchases
 from loadtest.demo_report import DemoReport, Outcome, Totals, make_report
 from loadtest.history import Plan, Planned, plan_history
@@ -33,6 +34,7 @@ CACHE = Path("var/cache")
 FOLDER = Path("var/demo")
 GRACE_S = 2.0
 _POLL_S = 0.5
+_START_TIMEOUT_S = 30.0
 _QUIET_TIMEOUT_S = 120.0
 
 
@@ -147,6 +149,7 @@ class _Run:
         since = await next(iter(self._cluster)).reader.clock()
         self._say(f"publishing {len(self._plan.publishes)} events")
         with self._pipeline, _progress(console) as progress:
+            await self._wait_for_consumers()
             started = time.monotonic()
             async with EventPublisher(self._settings.amqp) as publisher:
                 watching = asyncio.create_task(self._watch(progress, publisher, before))
@@ -191,10 +194,20 @@ class _Run:
                     await asyncio.sleep(ahead_s)
                 group.create_task(publish(planned))
 
+    async def _wait_for_consumers(self) -> None:
+        """Wait until the pipeline consumes, so that its start is not measured as latency."""
+        async with _in_time(_START_TIMEOUT_S, "the pipeline does not consume"):
+            while True:
+                self._pipeline.check()
+                status = await read_status(self._settings, self._cluster)
+                if sum(queue.consumers for queue in status.queues) >= len(WORK_QUEUES):
+                    return
+                await asyncio.sleep(_POLL_S)
+
     async def _wait_until_quiet(self, before: Totals) -> None:
         """Wait until every published event is accounted for and no message is open."""
         expected = len(self._plan.publishes)
-        async with asyncio.timeout(_QUIET_TIMEOUT_S):
+        async with _in_time(_QUIET_TIMEOUT_S, "events or messages are still open"):
             while True:
                 self._pipeline.check()
                 status = await read_status(self._settings, self._cluster)
@@ -233,6 +246,15 @@ class _Run:
             for shard in self._cluster:
                 found[kind] += await shard.reader.acceptance_latencies_s(kind, since)
         return found
+
+
+@contextlib.asynccontextmanager
+async def _in_time(limit_s: float, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise DemoError(f"{what} after {limit_s:g} s: see {FOLDER / 'pipeline.log'}") from error
 
 
 def _progress(console: Console) -> Progress:

@@ -1,0 +1,177 @@
+"""The effect ledger on a real shard: claims, leases, receipts, and the order/invoice rule under races."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import orjson
+import pytest
+from real_stack import PDF, Bench, invoice_event, order_event
+
+from consumers.event_files import as_delivery
+from pipeline.ingest.decoder import Decoder
+from pipeline.ingest.entries import EntryBuilder
+from pipeline.sharding.router import Router
+from pipeline.storage.outbox import Channel, Claim, Kind, Outbox, Receipt, State
+from pipeline.storage.shard import Shard
+from pipeline.storage.writer import IntakeWriter
+
+pytestmark = pytest.mark.integration
+
+LIFETIME_S = 3600.0
+
+
+class Intake:
+    """Writes events straight to their shard, with a grace window of the test's choice."""
+
+    def __init__(self, bench: Bench, grace_s: float = 0.0) -> None:
+        self._bench = bench
+        self._grace_s = grace_s
+        self._decoder = Decoder(message_bytes_max=1_000_000)
+        self._entries = EntryBuilder(
+            Router(bench.cluster.shard_map), document_bytes_max=10_000, document_hosts=(), allow_http=False
+        )
+
+    async def write(self, *events: dict) -> Shard:
+        """Write events of one order in one transaction; return its shard."""
+        deliveries = [as_delivery(orjson.dumps(event)) for event in events]
+        placed = [self._entries.of_event(self._decoder.decode(d), d) for d in deliveries]
+        shard = self._bench.cluster[placed[0][0]]
+        writer = IntakeWriter(shard.primary, grace_window_s=self._grace_s, message_lifetime_s=LIFETIME_S)
+        await writer.write([entry for _, entry in placed], "size")
+        return shard
+
+
+def outbox_of(shard: Shard, lease_s: float = 60.0) -> Outbox:
+    return Outbox(shard.name, shard.primary, lease_s=lease_s, message_lifetime_s=LIFETIME_S)
+
+
+def accepted(claim: Claim) -> Receipt:
+    return Receipt(
+        claim.slot, claim.effect_id, claim.claim_id, State.ACCEPTED, "smtp", "id", None, datetime.now(UTC)
+    )
+
+
+async def test_a_claim_is_on_the_replica_before_it_is_returned(bench: Bench) -> None:
+    shard = await Intake(bench).write(order_event("o-1"))
+    [claim] = await outbox_of(shard).claim(Channel.SMS, 10, uuid4())
+    [row] = await bench.rows("SELECT state, claim_id FROM outbox WHERE channel = 'sms'", replica=True)
+    assert row == {"state": "submitting", "claim_id": claim.claim_id}
+
+
+async def test_two_claimers_never_get_the_same_message(bench: Bench) -> None:
+    intake = Intake(bench)
+    shards = {await intake.write(order_event(f"o-{number}")) for number in range(60)}
+    claimed: list[Claim] = []
+    for shard in shards:
+        outbox = outbox_of(shard)
+        for batch in await asyncio.gather(*(outbox.claim(Channel.SMS, 7, uuid4()) for _ in range(12))):
+            claimed += batch
+    assert len(claimed) == len({claim.effect_id for claim in claimed}) == 60
+
+
+async def test_only_the_holder_of_the_claim_records_a_receipt(bench: Bench) -> None:
+    shard = await Intake(bench).write(order_event("o-1"))
+    outbox = outbox_of(shard)
+    [claim] = await outbox.claim(Channel.SMS, 1, uuid4())
+    forged = accepted(claim)._replace(claim_id=uuid4())
+    assert await outbox.record(Channel.SMS, [forged]) == (0, 1)
+    assert await outbox.record(Channel.SMS, [accepted(claim)]) == (1, 0)
+    assert await outbox.record(Channel.SMS, [accepted(claim)]) == (0, 1)
+
+
+async def test_a_lost_claim_becomes_unknown_and_a_late_answer_still_counts(bench: Bench) -> None:
+    shard = await Intake(bench).write(order_event("o-1"))
+    outbox = outbox_of(shard, lease_s=0.001)
+    [claim] = await outbox.claim(Channel.SMS, 1, uuid4())
+    assert await outbox.expire_leases() == 1
+    assert await outbox.claim(Channel.SMS, 1, uuid4()) == []
+    assert await outbox.record(Channel.SMS, [accepted(claim)]) == (1, 0)
+    [row] = await bench.rows("SELECT state FROM outbox WHERE channel = 'sms'")
+    assert row["state"] == "accepted"
+
+
+async def test_a_claim_given_back_untried_costs_no_attempt(bench: Bench) -> None:
+    shard = await Intake(bench).write(order_event("o-1"))
+    outbox = outbox_of(shard)
+    [claim] = await outbox.claim(Channel.SMS, 1, uuid4())
+    untried = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, is_untried=True)
+    await outbox.record(Channel.SMS, [untried])
+    [again] = await outbox.claim(Channel.SMS, 1, uuid4())
+    assert again.attempt == claim.attempt == 1
+
+
+async def test_a_mail_that_is_tried_again_still_carries_its_invoice(bench: Bench) -> None:
+    shard = await Intake(bench).write(invoice_event("o-1"), order_event("o-1"))
+    outbox = outbox_of(shard)
+    [claim] = await outbox.claim(Channel.EMAIL, 1, uuid4())
+    later = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, reason="451", retry_in_s=0.0)
+    await outbox.record(Channel.EMAIL, [later])
+    [again] = await outbox.claim(Channel.EMAIL, 1, uuid4())
+    assert [invoice.content for invoice in again.invoices] == [PDF]
+    assert again.attempt == 2
+
+
+async def test_an_invoice_during_a_retry_of_the_order_mail_joins_it(bench: Bench) -> None:
+    intake = Intake(bench)
+    shard = await intake.write(order_event("o-1"))
+    outbox = outbox_of(shard)
+    [claim] = await outbox.claim(Channel.EMAIL, 1, uuid4())
+    later = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, reason="451", retry_in_s=0.0)
+    await outbox.record(Channel.EMAIL, [later])
+    await intake.write(invoice_event("o-1"))
+    [again] = await outbox.claim(Channel.EMAIL, 10, uuid4())
+    assert again.kind is Kind.ORDER_EMAIL
+    assert len(again.invoices) == 1
+
+
+@pytest.mark.parametrize("turn", range(8))
+async def test_invoice_and_claim_at_the_same_moment_mail_the_invoice_once(bench: Bench, turn: int) -> None:
+    """Defends the row lock of bring_order_mails_forward: in every interleaving just one mail carries it."""
+    intake = Intake(bench)
+    names = [f"race-{turn}-{number}" for number in range(12)]
+    shards = {name: await intake.write(order_event(name)) for name in names}
+
+    async def claim_all() -> list[Claim]:
+        found = []
+        for shard in set(shards.values()):
+            found += await outbox_of(shard).claim(Channel.EMAIL, 100, uuid4())
+        return found
+
+    first, *_ = await asyncio.gather(claim_all(), *(intake.write(invoice_event(name)) for name in names))
+    carried = first + await claim_all()
+    # Nothing is left to the sweep: that is for orders and invoices that are written at the same moment.
+    assert [await outbox_of(shard).owe_left_behind_invoices() for shard in set(shards.values())] in (
+        [0],
+        [0, 0],
+    )
+    mailed = [(claim.order_id, invoice.invoice_id) for claim in carried for invoice in claim.invoices]
+    assert sorted(mailed) == sorted((name, f"inv-{name}") for name in names)
+
+
+async def test_order_and_invoice_committed_at_once_are_found_by_the_sweep(bench: Bench) -> None:
+    """An order and its invoice in concurrent transactions cannot see each other."""
+    intake = Intake(bench)
+    shard = await intake.write(order_event("o-1"))
+    outbox = outbox_of(shard)
+    [claim] = await outbox.claim(Channel.EMAIL, 1, uuid4())
+    assert claim.invoices == ()
+    # What the invoice's transaction leaves when it did not see the order: a row that waits.
+    await intake.write(invoice_event("o-1"))
+    await bench.execute("DELETE FROM outbox WHERE kind = 'invoice_email'")
+    await bench.execute("UPDATE invoices SET effect_id = NULL")
+    assert await outbox.owe_left_behind_invoices() == 1
+    assert await outbox.owe_left_behind_invoices() == 0
+    [mail] = await outbox.claim(Channel.EMAIL, 1, uuid4())
+    assert mail.kind is Kind.INVOICE_EMAIL
+    assert len(mail.invoices) == 1
+
+
+async def test_the_databases_functions_agree_with_the_programs(bench: Bench) -> None:
+    keys = ["o-1", "ord-2024-00001234", "Ω-order", "x" * 128]
+    router = Router(bench.cluster.shard_map)
+    for key in keys:
+        place = router.place(key)
+        [row] = (await bench.rows("SELECT slot_of($1) AS slot, effect_id_of($1, 2) AS mail", key))[:1]
+        assert row["slot"] == place.slot
+        assert row["mail"].hex == place.digest[:15].hex() + "02"

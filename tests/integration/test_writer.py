@@ -1,0 +1,135 @@
+"""The intake transaction on a real shard, and what the processor makes of its failures."""
+
+from collections.abc import Callable
+
+import orjson
+import pytest
+from real_stack import Bench, order_event
+
+from consumers.event_files import as_delivery
+from pipeline.clock import SystemClock
+from pipeline.ingest.batcher import Batcher
+from pipeline.ingest.decoder import Decoder
+from pipeline.ingest.delivery import Delivery
+from pipeline.ingest.entries import EntryBuilder
+from pipeline.ingest.processor import Processor
+from pipeline.lifecycle import Tasks
+from pipeline.observability.metrics import Metrics
+from pipeline.sharding.router import Router
+
+pytestmark = pytest.mark.integration
+
+
+class Flow:
+    """A processor on the real cluster, fed by hand."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.acknowledged: list[bytes] = []
+        self.crashes: list[BaseException] = []
+        entries = EntryBuilder(
+            Router(bench.cluster.shard_map), document_bytes_max=10_000, document_hosts=(), allow_http=False
+        )
+        self.processor = Processor(
+            decoder=Decoder(message_bytes_max=1_000_000),
+            entries=entries,
+            batcher=Batcher(list(bench.cluster.shards), batch_max=100, linger_s=0.005),
+            cluster=bench.cluster,
+            batches_in_flight=2,
+            metrics=Metrics(),
+            clock=SystemClock(),
+            on_committed=lambda _shard: None,
+            tasks=Tasks(lambda _name, error: self.crashes.append(error)),
+        )
+
+    def give(self, *bodies: bytes) -> None:
+        for body in bodies:
+            self.processor.accept(self._delivery(body))
+
+    def _delivery(self, body: bytes) -> Delivery:
+        acknowledge: Callable[[], None] = lambda: self.acknowledged.append(body)  # noqa: E731
+        blank = as_delivery(body)
+        return Delivery(
+            body=body,
+            queue="order-processed",
+            exchange="orders",
+            routing_key="order.processed",
+            content_type=None,
+            message_id=None,
+            headers=blank.headers,
+            acknowledge=acknowledge,
+        )
+
+
+@pytest.fixture
+async def flow(bench: Bench):
+    flow = Flow(bench)
+    await flow.processor.start()
+    yield flow
+    await flow.processor.stop()
+    assert flow.crashes == []
+
+
+async def test_a_delivery_is_acknowledged_after_its_rows_are_on_the_replica(bench: Bench, flow: Flow) -> None:
+    bodies = [orjson.dumps(order_event(f"o-{number}")) for number in range(250)]
+    flow.give(*bodies)
+    await flow.processor.drain()
+    assert sorted(flow.acknowledged) == sorted(bodies)
+    [*counts] = await bench.rows("SELECT count(*) AS orders FROM orders", replica=True)
+    assert sum(row["orders"] for row in counts) == 250
+
+
+async def test_a_row_that_only_the_database_refuses_is_isolated(bench: Bench, flow: Flow) -> None:
+    """A check that upstream's contract does not know stands for whatever only PostgreSQL finds."""
+    await bench.execute("ALTER TABLE orders ADD CONSTRAINT no_13 CHECK (order_id <> 'o-13')")
+    try:
+        flow.give(*(orjson.dumps(order_event(f"o-{number}")) for number in range(40)))
+        await flow.processor.drain()
+    finally:
+        await bench.execute("ALTER TABLE orders DROP CONSTRAINT no_13")
+    status = await bench.status()
+    assert status.totals["orders"] == 39
+    assert len(flow.acknowledged) == 40
+    [row] = await bench.rows("SELECT reason, detail, body FROM quarantine")
+    assert row["reason"] == "refused_by_database"
+    assert "no_13" in row["detail"]
+    assert orjson.loads(row["body"])["data"]["order_id"] == "o-13"
+    assert status.accounting.balances
+
+
+async def test_a_shard_that_is_away_holds_its_events_and_not_the_others(bench: Bench, flow: Flow) -> None:
+    """The other shard's events are stored and acknowledged meanwhile, and none of either is lost."""
+    shard_map = bench.cluster.shard_map
+    router = Router(shard_map)
+    names = [f"o-{number}" for number in range(200)]
+    away, *_ = bench.cluster.shards
+    there = [name for name in names if router.place(name).shard != away]
+    await bench.cluster[away].primary.close()
+    flow.give(*(orjson.dumps(order_event(name)) for name in names))
+
+    async def stored() -> bool:
+        return len(flow.acknowledged) == len(there)
+
+    await bench.until(stored, "the other shard's events are acknowledged")
+    await bench.cluster[away].primary.open()
+    await flow.processor.drain()
+    assert len(flow.acknowledged) == len(names)
+    assert (await bench.status()).totals["orders"] == len(names)
+
+
+async def test_a_batch_of_duplicates_still_writes_a_row_that_waits_for_the_replica(
+    bench: Bench, flow: Flow
+) -> None:
+    """Without it the commit of nothing but duplicates returns at once, replica or not (I2)."""
+    body = orjson.dumps(order_event("o-1"))
+    flow.give(body)
+    await bench.until(lambda: _acknowledged(flow, 1), "the first delivery is acknowledged")
+    batches = sum(row["n"] for row in await bench.rows("SELECT count(*) AS n FROM intake_batch"))
+    flow.give(body)
+    await flow.processor.drain()
+    after = await bench.rows("SELECT count(*) AS n, sum(duplicates) AS d FROM intake_batch", replica=True)
+    assert sum(row["n"] for row in after) == batches + 1
+    assert sum(row["d"] or 0 for row in after) == 1
+
+
+async def _acknowledged(flow: Flow, count: int) -> bool:
+    return len(flow.acknowledged) == count
