@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -19,7 +19,11 @@ check: setup ## lint, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python scripts/render_configuration.py --check
+
+docs: setup ## write the pages that are made from the code
+	@$(BIN)/python scripts/render_configuration.py
 
 format: setup ## format the code and fix what can be fixed safely
 	@$(BIN)/ruff format .

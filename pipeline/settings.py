@@ -35,9 +35,11 @@ class AmqpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     url: Annotated[str, _about("amqp(s)://user@host:port/vhost, without the password")] = (
         "amqp://guest@127.0.0.1:5672/"
     )
-    password: Annotated[str, _about("secret")] = ""
+    password: Annotated[str, _about("a secret")] = ""
     prefetch: Annotated[Count, _about("deliveries a consumer holds unacknowledged at most")] = 2000
-    heartbeat_s: Annotated[Annotated[int, Meta(ge=1, le=600)], _about("a silent peer is noticed after 3")] = 5
+    heartbeat_s: Annotated[
+        Annotated[int, Meta(ge=1, le=600)], _about("a silent peer is noticed after about three times this")
+    ] = 5
     connect_timeout_s: Annotated[Seconds, _about("for connecting and for each request")] = 5.0
     publish_timeout_s: Annotated[Seconds, _about("without a confirm in this time, a publish is unknown")] = (
         5.0
@@ -64,7 +66,7 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ]
     primary: Annotated[str, _about("postgresql://user@host:port/database, without the password")]
     replica: Annotated[str, _about("the same for the replica; empty: none")] = ""
-    password: Annotated[str, _about("secret")] = ""
+    password: Annotated[str, _about("a secret")] = ""
     weight: Annotated[Annotated[int, Meta(ge=1, le=100)], _about("share of the slots, relative")] = 1
 
 
@@ -113,7 +115,7 @@ class SmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     base_url: Annotated[str, _about("the API's scheme and host")] = "https://api.twilio.com"
     account_sid: Annotated[str, _about("AC…")] = ""
-    auth_token: Annotated[str, _about("secret")] = ""
+    auth_token: Annotated[str, _about("a secret")] = ""
     from_number: Annotated[str, _about("sender in E.164")] = ""
     concurrency: Annotated[Count, _about("calls at once")] = 32
     timeout_s: Annotated[Seconds, _about("without an answer in this time, a message is unknown")] = 10.0
@@ -128,7 +130,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Literal["starttls", "implicit", "none"], _about("`none` only where host is a loopback address")
     ] = "starttls"
     username: Annotated[str, _about("for AUTH; empty: no AUTH")] = ""
-    password: Annotated[str, _about("secret")] = ""
+    password: Annotated[str, _about("a secret")] = ""
     from_address: Annotated[str, _about("sender of every mail")] = "orders@shop.example"
     concurrency: Annotated[Count, _about("connections to the relay at once")] = 16
     timeout_s: Annotated[Seconds, _about("for each SMTP command")] = 10.0
@@ -147,7 +149,7 @@ class OpsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     metrics_host: Annotated[str, _about("address of /metrics")] = "127.0.0.1"
     metrics_port: Annotated[Port, _about("port of /metrics; 0: none")] = 0
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("least severe to log")] = "info"
     log_format: Annotated[Literal["auto", "json", "console"], _about("auto: console on a terminal")] = "auto"
     drain_timeout_s: Annotated[Seconds, _about("SIGTERM to exit at most")] = 25.0
 
