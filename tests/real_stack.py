@@ -26,7 +26,7 @@ TABLES = ("inbox", "orders", "invoices", "outbox", "quarantine", "intake_batch",
 PDF = b"%PDF-1.4\n% a small invoice\n%%EOF\n"
 
 
-def order_event(order_id: str, **changes: Any) -> dict[str, Any]:
+def order_event(order_id: str, /, **changes: Any) -> dict[str, Any]:
     """A valid order event; `changes` go into its data."""
     data = {
         "order_id": order_id,
@@ -44,7 +44,7 @@ def order_event(order_id: str, **changes: Any) -> dict[str, Any]:
     return envelope("order.processed", {**data, **changes})
 
 
-def invoice_event(order_id: str, invoice_id: str = "", **document: Any) -> dict[str, Any]:
+def invoice_event(order_id: str, /, invoice_id: str = "", **document: Any) -> dict[str, Any]:
     """A valid invoice event; `document` replaces the inline PDF."""
     data = {
         "invoice_id": invoice_id or f"inv-{order_id}",

@@ -28,7 +28,8 @@ FROM pg_class c WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r'
 """
 INDEXES = """
 SELECT i.relname AS name,
-       replace(pg_get_indexdef(i.oid), $2 || '.', '') || CASE WHEN x.indisprimary THEN ' primary' ELSE '' END AS fact
+       replace(pg_get_indexdef(i.oid), $2 || '.', '')
+       || CASE WHEN x.indisprimary THEN ' primary' ELSE '' END AS fact
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE i.relnamespace = $1::regnamespace
 """
 CHECKS = """

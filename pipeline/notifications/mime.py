@@ -9,10 +9,13 @@ from base64 import b64encode, encodebytes
 from binascii import b2a_qp
 from datetime import datetime
 from email.utils import format_datetime
+from string import ascii_letters, digits
 
 from pipeline.notifications.notification import Attachment, Email
 
 _SUBJECT_CHARS_MAX = 200
+_FILENAME_CHARS_MAX = 100
+_FILENAME_CHARACTERS = frozenset(ascii_letters + digits + "-_. ")
 _WORD_BYTES_MAX = 42  # of UTF-8 in one encoded word, which may have 75 characters (RFC 2047)
 
 
@@ -85,7 +88,9 @@ def _text_part(subtype: str, text: str) -> bytes:
 
 
 def _attachment_part(attachment: Attachment) -> bytes:
-    filename = header_text(attachment.filename).replace("\\", "_").replace('"', "_")
+    filename = "".join(
+        c if c in _FILENAME_CHARACTERS else "_" for c in attachment.filename[:_FILENAME_CHARS_MAX]
+    )
     head = (
         f"Content-Type: {attachment.media_type}\r\n"
         "Content-Transfer-Encoding: base64\r\n"

@@ -45,4 +45,7 @@ def email_address(raw: str | None) -> str:
         raise RecipientRefusedError("invalid_email", "not an e-mail address") from error
     if valid.ascii_email is None:
         raise RecipientRefusedError("invalid_email", "the local part is not ASCII")
+    if "=?" in valid.ascii_email:
+        # Allowed by the letter, but mail software would decode it as an encoded word.
+        raise RecipientRefusedError("invalid_email", "the local part looks like an encoded word")
     return valid.ascii_email

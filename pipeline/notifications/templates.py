@@ -83,7 +83,7 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return a text as one line of printable characters."""
-    return " ".join(printable(part) for part in text.split())
+    return " ".join(filter(None, map(printable, text.split())))
 
 
 def money(amount: str, currency: str) -> str:

@@ -1,0 +1,103 @@
+"""Each answer of a provider, and the receipt it becomes."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from pipeline.backoff import Backoff
+from pipeline.clock import SystemClock
+from pipeline.errors import (
+    DocumentError,
+    DocumentUnavailableError,
+    OutcomeUnknownError,
+    RecipientRefusedError,
+    RejectedError,
+    ThrottledError,
+)
+from pipeline.notifications.dispatcher import Dispatcher
+from pipeline.notifications.provider import Accepted
+from pipeline.storage.outbox import Channel, Claim, Kind, Receipt, State
+
+
+def claim(attempt: int = 1, *, is_expired: bool = False) -> Claim:
+    return Claim(
+        shard="s",
+        slot=1,
+        effect_id=UUID(int=1),
+        claim_id=UUID(int=2),
+        channel=Channel.SMS,
+        kind=Kind.ORDER_SMS,
+        order_id="o-1",
+        invoice_id=None,
+        attempt=attempt,
+        is_expired=is_expired,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        event_time=None,
+        number=None,
+        customer_name=None,
+        email=None,
+        phone=None,
+        locale=None,
+        country=None,
+        currency="EUR",
+        total="1",
+        lines="[]",
+    )
+
+
+async def receipt(answer: Exception | Accepted, of: Claim | None = None) -> Receipt:
+    async def send(_claim: Claim) -> Accepted:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    retry = Backoff(base_s=1, ceiling_s=8)
+    dispatcher = Dispatcher(send=send, retry=retry, attempts_max=3, clock=SystemClock())
+    return await dispatcher.dispatch(of or claim())
+
+
+async def test_acceptance() -> None:
+    found = await receipt(Accepted("twilio", "SM1"))
+    assert (found.state, found.provider, found.provider_id) == (State.ACCEPTED, "twilio", "SM1")
+    assert found.accepted_at is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (RecipientRefusedError("21610", "opted out"), State.SUPPRESSED, "21610"),
+        (RejectedError("554", "no"), State.FAILED, "554"),
+        (OutcomeUnknownError("no_reply", "lost"), State.UNKNOWN, "no_reply"),
+        (ThrottledError("20429", "slow down"), State.PENDING, "20429"),
+        (DocumentUnavailableError("host away"), State.PENDING, "document"),
+        (DocumentError("too large"), State.FAILED, "document"),
+        (ZeroDivisionError(), State.UNKNOWN, "crash:ZeroDivisionError"),
+    ],
+)
+async def test_each_error_has_its_state(error: Exception, state: State, reason: str) -> None:
+    found = await receipt(error)
+    assert (found.state, found.reason) == (state, reason)
+    assert (found.retry_in_s is not None) == (state is State.PENDING)
+
+
+async def test_an_unknown_outcome_is_never_tried_again() -> None:
+    for attempt in (1, 2, 3, 9):
+        assert (await receipt(OutcomeUnknownError("no_reply", ""), claim(attempt))).state is State.UNKNOWN
+
+
+async def test_retry_after_is_the_least_wait() -> None:
+    for _ in range(200):
+        found = await receipt(ThrottledError("20429", "", retry_after_s=60))
+        assert 60 <= found.retry_in_s <= 61
+
+
+async def test_the_last_attempt_fails() -> None:
+    assert (await receipt(ThrottledError("451", ""), claim(2))).state is State.PENDING
+    found = await receipt(ThrottledError("451", ""), claim(3))
+    assert (found.state, found.reason) == (State.FAILED, "attempts_exhausted:451")
+
+
+async def test_an_expired_message_is_not_sent() -> None:
+    found = await receipt(AssertionError("must not be called"), claim(is_expired=True))
+    assert found.state is State.EXPIRED

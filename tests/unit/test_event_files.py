@@ -1,0 +1,47 @@
+"""Events out of files, each with the line it begins at."""
+
+import json
+
+import pytest
+from real_stack import order_event
+
+from consumers.event_files import find_events
+from pipeline.ingest.decoder import Decoder
+
+decoder = Decoder(message_bytes_max=100_000)
+ONE, TWO = json.dumps(order_event("o-1")), json.dumps(order_event("o-2"))
+PRETTY = json.dumps(order_event("o-3"), indent=2)
+WRONG = json.dumps(order_event("o-4", total=1))
+
+
+def found(text: str) -> list[tuple[int, str]]:
+    return [(event.line, event.problem.split(":")[0]) for event in find_events(text, decoder)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("\n \n", []),
+        ("[]", []),
+        (ONE, [(1, "")]),
+        (f"{ONE}\n{TWO}\n", [(1, ""), (2, "")]),
+        (f"{ONE}\r\n\r\n{TWO}\r\n", [(1, ""), (3, "")]),
+        (f"\n{PRETTY}\n{ONE}", [(2, ""), (3 + PRETTY.count("\n"), "")]),
+        (f"[{ONE},\n {TWO}]", [(1, ""), (2, "")]),
+        (f"[\n{PRETTY}\n,\n{WRONG}\n]", [(2, ""), (4 + PRETTY.count("\n"), "invalid_data")]),
+        (f"{ONE}\nnot json\n{TWO}", [(1, ""), (2, "malformed_json"), (3, "")]),
+        (f'{ONE}\n{{"a": \n{TWO}', [(1, ""), (2, "malformed_json"), (3, "")]),
+        (f"[{ONE},\nnot json,\n{TWO}]", [(1, ""), (2, "malformed_json")]),
+        ("1\n[2]\nnull", [(1, "invalid_envelope"), (2, "invalid_envelope"), (3, "invalid_envelope")]),
+        ("[" * 100_000, [(1, "malformed_json")]),
+    ],
+)
+def test_each_event_and_each_problem_has_its_line(text: str, expected: list[tuple[int, str]]) -> None:
+    assert found(text) == expected
+
+
+def test_a_body_is_published_as_it_stands_in_the_file() -> None:
+    [event] = find_events(f"\n{PRETTY}\n", decoder)
+    assert event.body == PRETTY.encode()
+    assert event.routing_key == "order.processed"

@@ -1,0 +1,107 @@
+"""Settings: what is wrong is said at once, by key, and no secret is shown."""
+
+from pathlib import Path
+from typing import get_type_hints
+
+import msgspec
+import pytest
+
+from pipeline.errors import SettingsError
+from pipeline.settings import SECRETS, SECTIONS, ShardSettings, load_settings
+
+SHARD = '[[shards]]\nname = "s0"\nprimary = "postgresql://u@h:1/d"\n'
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "postorder.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def problems(path: Path | None, **environment: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, environment)
+    return caught.value.problems
+
+
+def test_the_smallest_file(write) -> None:
+    settings = load_settings(write(SHARD), {})
+    assert [shard.name for shard in settings.shards] == ["s0"]
+    assert settings.notifications.grace_window_s == 5.0
+
+
+def test_the_environment_wins(write, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    path = write(SHARD + '[amqp]\nprefetch = 5\n[sms]\nauth_token_file = "token"\n')
+    settings = load_settings(
+        path,
+        {
+            "POSTORDER_AMQP_PREFETCH": "7",
+            "POSTORDER_INTAKE_DOCUMENT_HOSTS": "a.example,b.example:8443",
+            "POSTORDER_DOCUMENTS_ALLOW_HTTP": "true",
+            "POSTORDER_NOTIFICATIONS_GRACE_WINDOW_S": "0.5",
+            "POSTORDER_SHARD_S0_PASSWORD": "from-environment",
+            "HOME": "/",
+        },
+    )
+    assert settings.amqp.prefetch == 7
+    assert settings.intake.document_hosts == ("a.example", "b.example:8443")
+    assert settings.documents.allow_http is True
+    assert settings.notifications.grace_window_s == 0.5
+    assert settings.sms.auth_token == "from-file"
+    assert settings.shards[0].password == "from-environment"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("", "shards"),
+        (SHARD + SHARD, "shards.s0.name"),
+        ('[[shards]]\nname = "s0"\n', "shards.s0.primary"),
+        (SHARD + "weight = 0", "shards.s0.weight"),
+        (SHARD + "[amqp]\nprefetch = 0", "amqp.prefetch"),
+        (SHARD + '[amqp]\nprefetch = "many"', "amqp.prefetch"),
+        (SHARD + "[amqp]\nprefetc = 1", "amqp.prefetc"),
+        (SHARD + '[amqp]\nurl = "http://x/"', "amqp.url"),
+        (SHARD + '[amqp]\nurl = "amqp://u:secret@h/"', "amqp.url"),
+        (SHARD + '[amqp]\npassword = "secret"', "amqp.password"),
+        (SHARD + '[amqp]\npassword_file = "none"', "amqp.password_file"),
+        (SHARD + '[email]\ntls = "maybe"', "email.tls"),
+        (SHARD + '[email]\ntls = "none"\nhost = "relay.example"', "email.tls"),
+        (SHARD + "[notifications]\nlease_s = 5", "notifications.lease_s"),
+        (SHARD + "[storage]\ncommand_timeout_s = inf", "storage.command_timeout_s"),
+        (SHARD + "[nonsense]\n", "[nonsense]"),
+        (SHARD + "amqp = 1", "amqp"),
+        ("not toml", "not valid TOML"),
+        ('[[shards]]\nname = "s0"\nprimary = "postgresql://u:secret@h/d"\n', "shards.s0.primary"),
+    ],
+)
+def test_a_problem_names_its_key_and_shows_no_secret(write, text: str, key: str) -> None:
+    found = problems(write(text))
+    assert any(key in problem for problem in found), found
+    assert not any("secret@" in problem or '"secret"' in problem for problem in found)
+
+
+def test_all_problems_come_at_once(write) -> None:
+    found = problems(write("[amqp]\nprefetch = 0\n[intake]\nx = 1\n"), POSTORDER_SMS_TYPO="1")
+    assert len(found) == 4
+
+
+def test_every_key_is_described_and_every_number_has_a_limit() -> None:
+    for section in (*SECTIONS.values(), ShardSettings):
+        for field in msgspec.structs.fields(section):
+            hint = get_type_hints(section, include_extras=True)[field.name]
+            schema = msgspec.json.schema(hint)
+            assert schema.get("description"), f"{section.__name__}.{field.name}"
+            if schema.get("type") in ("number", "integer"):
+                assert "maximum" in schema, f"{section.__name__}.{field.name}"
+
+
+def test_secrets_have_no_default() -> None:
+    for section in (*SECTIONS.values(), ShardSettings):
+        defaults = {field.name: field.default for field in msgspec.structs.fields(section)}
+        assert all(defaults[name] == "" for name in SECRETS & set(defaults))

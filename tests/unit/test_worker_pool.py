@@ -1,0 +1,74 @@
+"""The pool: never more than it has room for, nothing lost when it ends."""
+
+import asyncio
+
+import pytest
+
+from pipeline.lifecycle import Tasks
+from pipeline.notifications.worker_pool import WorkerPool
+
+
+def fail(name: str, error: BaseException) -> None:
+    pytest.fail(f"{name}: {error}")
+
+
+async def test_no_more_at_once_than_there_are_workers() -> None:
+    done: list[int] = []
+    most = 0
+
+    async def work(claim) -> None:
+        nonlocal most
+        most = max(most, pool.busy)
+        await asyncio.sleep(0)
+        done.append(claim)
+
+    pool = WorkerPool("sms", concurrency=3, work=work, tasks=Tasks(fail))
+    pool.start()
+    for number in range(100):
+        assert await pool.reserve(1) == 1
+        pool.put(number)  # type: ignore[arg-type]  # the pool does not look into its claims
+    await pool.finish()
+    assert (sorted(done), most) == (list(range(100)), 3)
+    assert await pool.reserve(100) == 6
+
+
+async def test_room_is_counted_before_anything_is_claimed() -> None:
+    gate = asyncio.Event()
+
+    async def work(_claim) -> None:
+        await gate.wait()
+
+    pool = WorkerPool("sms", concurrency=2, work=work, tasks=Tasks(fail))
+    pool.start()
+    assert await pool.reserve(10) == 4
+    waiting = asyncio.create_task(pool.reserve(1))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    for number in range(3):
+        pool.put(number)  # type: ignore[arg-type]
+    pool.give_back(1)
+    assert await asyncio.wait_for(waiting, 1) == 1
+    gate.set()
+    await pool.finish()
+
+
+async def test_a_drain_gives_back_what_no_worker_has_begun() -> None:
+    gate = asyncio.Event()
+    begun: list[int] = []
+
+    async def work(claim) -> None:
+        begun.append(claim)
+        await gate.wait()
+
+    pool = WorkerPool("sms", concurrency=2, work=work, tasks=Tasks(fail))
+    pool.start()
+    await pool.reserve(4)
+    for number in range(4):
+        pool.put(number)  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    untried = pool.take_waiting()
+    finishing = asyncio.create_task(pool.finish())
+    gate.set()
+    await asyncio.wait_for(finishing, 1)
+    assert sorted(begun + untried) == [0, 1, 2, 3]
+    assert len(begun) == 2
