@@ -1,5 +1,7 @@
 """`postorder stack up|down|status|reset`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,17 @@ DEFAULT_DATA_DIR = Path("var/stack")
 
 class StackCommandError(PostorderError):
     """A stack command failed."""
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Turn what can go wrong with the stack into one line."""
+    try:
+        yield
+    except StackError as error:
+        raise StackCommandError(f"stack: {error}") from error
+    except OSError as error:
+        raise StackCommandError(f"stack: {error.filename or 'a file'}: {error.strerror}") from error
 
 
 def shard_configs(shards: int, commit: list[str], asynchronous: list[str]) -> tuple[ShardConfig, ...]:
@@ -52,11 +65,9 @@ def say(text: str) -> None:
 
 def bring_up(config: StackConfig) -> StackStatus:
     """Start the stack and write the settings for it."""
-    try:
+    with in_one_line():
         found = up(config, say)
-    except StackError as error:
-        raise StackCommandError(f"stack: {error}") from error
-    write_stack_settings(found, config.data_dir)
+        write_stack_settings(found, config.data_dir)
     return found
 
 
@@ -82,17 +93,16 @@ def stack_up(
 @stack_app.command("down")
 def stack_down(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
     """Stop everything; the data stays."""
-    try:
+    with in_one_line():
         if not down(data_dir, say):
             say("nothing runs")
-    except StackError as error:
-        raise StackCommandError(f"stack: {error}") from error
 
 
 @stack_app.command("status")
 def stack_status(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = False) -> None:  # noqa: FBT002
     """Show every endpoint. Exits 1 when something does not run."""
-    found = status(data_dir)
+    with in_one_line():
+        found = status(data_dir)
     if found is None:
         raise StackCommandError(f"there is no stack in {data_dir}: run `postorder stack up`")
     _show(found, as_json=as_json)
@@ -102,12 +112,10 @@ def stack_status(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption
 @stack_app.command("reset")
 def stack_reset(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
     """Delete all data; start anew if it ran."""
-    try:
+    with in_one_line():
         found = reset(data_dir, say)
-    except StackError as error:
-        raise StackCommandError(f"stack: {error}") from error
-    if found:
-        write_stack_settings(found, data_dir)
+        if found:
+            write_stack_settings(found, data_dir)
 
 
 def _show(found: StackStatus, *, as_json: bool) -> None:

@@ -1,11 +1,11 @@
 """Settings that point the pipeline at the local stack: a TOML file, and its secrets beside it."""
 
-import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import tomlkit
 
+from stack.files import write_private
 from stack.status import StackStatus
 
 FILE_NAME = "postorder.toml"
@@ -41,7 +41,7 @@ def write_stack_settings(status: StackStatus, folder: Path) -> Path:
     secrets = {"amqp": amqp_password, "postgres": database_password, "twilio": status.twilio.auth_token}
     (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
     for name, secret in secrets.items():
-        _write_private(folder / "secrets" / name, secret)
+        write_private(folder / "secrets" / name, secret)
     path = folder / FILE_NAME
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
     return path
@@ -51,8 +51,3 @@ def _without_password(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     address = f"{parts.username}@{parts.hostname}:{parts.port}"
     return urlunsplit(parts._replace(netloc=address)), parts.password or ""
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)

@@ -17,7 +17,7 @@ from stack.errors import StackError
 from stack.ports import HOST, choose_port
 from stack.postgres import Pair, binaries, copy_binaries
 from stack.privileges import Account, unprivileged_account
-from stack.process import Running, end, end_all, spawn, wait_until
+from stack.process import Running, end, end_strays, spawn, wait_until
 from stack.rabbitmq import RabbitNode, server_script
 from stack.state import ShardConfig, StackState, load_state, locked, new_state, save_state
 from stack.status import StackStatus, component_names, status_of
@@ -46,6 +46,8 @@ def up(config: StackConfig, progress: Progress) -> StackStatus:
         launch = _Launch(data_dir, state, account, progress)
         if set(state.alive) != set(component_names(state)):
             launch.run()
+        elif state.shards != list(config.shards):
+            launch.reconfigure(list(config.shards))
         return status_of(state, str(data_dir))
 
 
@@ -89,9 +91,10 @@ def _state_for(data_dir: Path, config: StackConfig, account: Account | None) -> 
     elif [shard.name for shard in state.shards] != [shard.name for shard in config.shards]:
         raise StackError(
             f"the stack in {data_dir} has {len(state.shards)} shards, not {len(config.shards)}: "
-            "run `postorder stack reset` after `postorder stack down`, or use another --data-dir"
+            "delete it with `postorder stack down` and `postorder stack reset`, or use another --data-dir"
         )
-    state.shards = list(config.shards)
+    if not state.alive:
+        state.shards = list(config.shards)
     return state
 
 
@@ -105,23 +108,21 @@ def _server_dir(data_dir: Path, account: Account | None) -> Path:
 
 def _stop(data_dir: Path, progress: Progress) -> bool:
     state = load_state(data_dir)
-    folders = [data_dir, *([Path(state.server_dir)] if state else [])]
-    ran = False
-    if state:
-        alive = state.alive
-        ran = bool(alive)
-        # Primaries before replicas, so that the last commits still find theirs.
-        names = sorted(alive, key=lambda name: (name.endswith("replica"), name == "epmd"))
-        for group in (False, True):
-            with ThreadPoolExecutor() as pool:
-                last = [n for n in names if (n.endswith("replica") or n == "epmd") is group]
-                list(pool.map(lambda name: _end(name, alive[name]), last))
-        state.running = {}
-        save_state(data_dir, state)
-    left = end_all(folders)
-    if ran:
-        progress("stack stopped" + (f" ({left} stray processes killed)" if left else ""))
-    return ran or bool(left)
+    if state is None:
+        # Whoever deleted the state file left us to look where a stack would be.
+        return bool(end_strays(_server_dir(data_dir, unprivileged_account()), []))
+    alive = state.alive
+    last = {name for name in alive if name.endswith("-replica") or name == "epmd"}
+    # Primaries before replicas, so that the last commits still find theirs; the node before its epmd.
+    for names in (set(alive) - last, last):
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: _end(name, alive[name]), names))
+    state.running = {}
+    save_state(data_dir, state)
+    strays = end_strays(Path(state.server_dir), [])
+    if alive or strays:
+        progress("stack stopped")
+    return bool(alive or strays)
 
 
 def _end(name: str, server: Running) -> None:
@@ -144,9 +145,10 @@ class _Launch:
         self._noting = Lock()  # components start in threads side by side
 
     def run(self) -> None:
-        if not self._state.alive:
-            # Nothing known runs, so whatever is found was left by a launcher that was killed.
-            end_all([self._data_dir, self._servers])
+        # A launcher that was killed may have left servers that the state does not know.
+        strays = end_strays(self._servers, list(self._state.alive.values()))
+        if strays:
+            self._progress(f"killed {strays} processes that an earlier start had left")
         self._prepare_folder()
         self._choose_ports()
         node = self._rabbit_node()
@@ -156,6 +158,14 @@ class _Launch:
             emulators = [pool.submit(self._start_emulator, name) for name in ("smtp_sink", "twilio_emulator")]
             for future in (rabbit, *pairs, *emulators):
                 future.result()
+
+    def reconfigure(self, shards: list[ShardConfig]) -> None:
+        """Apply other settings to pairs that run."""
+        self._state.shards = shards
+        save_state(self._data_dir, self._state)
+        for shard in shards:
+            self._pair(shard).reconfigure(self._state.alive[f"{shard.name}-primary"])
+            self._progress(f"{shard.name}: settings applied")
 
     def _prepare_folder(self) -> None:
         self._servers.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -242,18 +252,18 @@ class _Launch:
 
     def _start_pair(self, pair: Pair) -> None:
         names = [f"{pair.name}-{role}" for role in ("primary", "replica")]
-        up_already = [name for name in names if self._is_up(name)]
-        if len(up_already) == len(names):
+        alive = self._state.alive
+        if all(name in alive for name in names):
             return
+        for name in names:
+            # One without the other starts anew with it: their ports may have to change together.
+            if name in alive:
+                _end(name, alive[name])
         if not pair.is_complete:
             self._progress(f"making {pair.name}: a primary and its replica")
             pair.make()
         self._progress(f"starting {pair.name}")
-        if up_already:
-            for name in set(names) - set(up_already):
-                self._note({name: pair.start_one(name.rpartition("-")[2])})
-        else:
-            self._note(pair.start())
+        self._note(pair.start())
         self._progress(f"{pair.name} is ready on port {self._state.ports[names[0]]}, replica streaming")
 
     # --- stand-ins for the world outside ----------------------------------------------------------

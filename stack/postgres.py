@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from stack.errors import StackError
+from stack.files import write_private
 from stack.ports import HOST
 from stack.privileges import Account
 from stack.process import Running, run, spawn, wait_until
@@ -124,7 +126,7 @@ class Pair:
 
     def _make_primary(self) -> None:
         password_file = self._folder / "superuser_password"
-        password_file.write_text(self._passwords[SUPERUSER], encoding="utf-8")
+        write_private(password_file, self._passwords[SUPERUSER])
         if self._account:
             self._account.take(self._folder)
         self._run(
@@ -194,11 +196,12 @@ class Pair:
         )
         return {f"{self.name}-{role}": server for role, server in servers.items()}
 
-    def start_one(self, role: str) -> Running:
-        """Start one server whose partner runs."""
-        server = self._start_server(role)
-        self._wait(role, server)
-        return server
+    def reconfigure(self, primary: Running) -> None:
+        """Apply changed settings to a running pair."""
+        self._write_configuration()
+        process = primary.process()
+        if process is not None:
+            process.send_signal(signal.SIGHUP)
 
     def _write_configuration(self) -> None:
         """Write what may differ from start to start: ports, and who waits for whom."""
@@ -215,8 +218,7 @@ class Pair:
 
     def _write(self, role: str, name: str, text: str) -> None:
         path = self._folder / role / name
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o600)
+        write_private(path, text)
         if self._account:
             os.chown(path, self._account.uid, self._account.gid)
 

@@ -138,39 +138,49 @@ def end(server: Running, *, how: signal.Signals = signal.SIGTERM, timeout_s: flo
         return  # it ended by itself meanwhile
 
 
-def find_all(folders: Sequence[Path]) -> list[Running]:
-    """Find the processes that belong to a stack's folders, whoever started them and whatever they lost."""
-    prefixes = tuple(f"{folder}{os.sep}" for folder in folders)
+def find_all(folder: Path) -> list[Running]:
+    """Find the processes of a stack's servers, whoever started them and whatever the state file says."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and _belongs(process, folders, prefixes):
+            if process.pid != os.getpid() and _belongs(process, f"{folder}{os.sep}"):
                 found.append(Running(process.pid, process.create_time()))
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # it has ended, or is another user's and so not ours
     return found
 
 
-def _belongs(process: psutil.Process, folders: Sequence[Path], prefixes: tuple[str, ...]) -> bool:
-    """By its environment, or, for those who overwrite that (PostgreSQL's), by the folder they work in."""
+def _belongs(process: psutil.Process, prefix: str) -> bool:
+    """By its environment. PostgreSQL's children overwrite theirs, and are known by where they work."""
     if process.status() == psutil.STATUS_ZOMBIE:
         return False
-    if process.environ().get(MARKER, "") in {str(folder) for folder in folders}:
+    if (process.environ().get(MARKER, "") + os.sep).startswith(prefix):
         return True
-    return (process.cwd() + os.sep).startswith(prefixes)
+    return process.name() == "postgres" and (process.cwd() + os.sep).startswith(prefix)
 
 
-def end_all(folders: Sequence[Path], timeout_s: float = 10.0) -> int:
-    """Kill whatever is left of a stack; return how many processes that were."""
+def end_strays(folder: Path, known: Sequence[Running], timeout_s: float = 10.0) -> int:
+    """Kill what is left of a stack beside its known servers and their children; return how many."""
     deadline = time.monotonic() + timeout_s
-    killed = 0
-    while left := find_all(folders):
-        for server in left:
+    pids = {server.pid for server in known}
+    killed: set[int] = set()
+    while strays := [server for server in find_all(folder) if not _descends(server, pids)]:
+        for server in strays:
             process = server.process()
             if process is not None:
-                killed += 1
+                killed.add(server.pid)
                 process.kill()
         if time.monotonic() > deadline:
-            raise StackError(f"processes {[server.pid for server in left]} do not end")
+            raise StackError(f"processes {sorted(server.pid for server in strays)} do not end")
         time.sleep(_POLL_S)
-    return killed
+    return len(killed)
+
+
+def _descends(server: Running, pids: set[int]) -> bool:
+    process = server.process()
+    if process is None:
+        return True  # gone by itself
+    try:
+        return server.pid in pids or any(parent.pid in pids for parent in process.parents())
+    except psutil.NoSuchProcess:
+        return True

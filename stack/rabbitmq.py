@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from stack.errors import StackError
+from stack.files import write_private
 from stack.ports import HOST, accepts
 from stack.privileges import Account
 from stack.process import Running, spawn, wait_until
@@ -43,13 +44,9 @@ class RabbitNode:
     def prepare(self) -> None:
         """Write the node's configuration. The data folder is left as it is."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._folder / "rabbitmq.conf").write_text(self._configuration(), encoding="utf-8")
-        (self._folder / "rabbitmq.conf").chmod(0o600)
-        (self._folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
-        cookie = self._folder / ".erlang.cookie"
-        if not cookie.exists():
-            cookie.write_text(self._cookie, encoding="utf-8")
-            cookie.chmod(0o400)
+        write_private(self._folder / "rabbitmq.conf", self._configuration())
+        write_private(self._folder / "enabled_plugins", "[].\n")
+        write_private(self._folder / ".erlang.cookie", self._cookie)  # Erlang insists on its mode
         if self._account:
             self._account.take(self._folder)
 

@@ -1,7 +1,6 @@
 """What the stack remembers between commands, in one file that is replaced whole."""
 
 import fcntl
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from stack.errors import StackError
+from stack.files import write_private
 from stack.process import Running
 
 _FILE = "state.json"
@@ -65,13 +65,7 @@ def load_state(data_dir: Path) -> StackState | None:
 
 def save_state(data_dir: Path, state: StackState) -> None:
     """Replace the state file in one step: whoever is killed meanwhile leaves the old one or the new one."""
-    temporary = data_dir / f"{_FILE}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(state)))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(data_dir / _FILE)
+    write_private(data_dir / _FILE, msgspec.json.format(msgspec.json.encode(state)).decode())
 
 
 @contextmanager
