@@ -1,0 +1,144 @@
+"""Parts of the stack that need no server."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from consumers.stack_commands import StackCommandError, shard_configs
+from stack.errors import StackError
+from stack.files import write_private
+from stack.ports import choose_port, is_free, preferred_port
+from stack.privileges import Account
+from stack.process import MARKER, Running, end, find_all, run, spawn, wait_until
+from stack.state import ShardConfig, load_state, locked, new_state, save_state
+
+DEFAULT_PORTS = {5672, 15672, 4369, 25672, 5432, 25, 465, 587, 80, 443, 8080, 9090}
+
+
+def test_preferred_ports_keep_away_from_the_defaults_and_from_each_other() -> None:
+    names = [*("amqp", "amqp_dist", "epmd", "smtp", "smtp_api", "twilio")]
+    names += [f"shard{number}-{role}" for number in range(64) for role in ("primary", "replica")]
+    ports = [preferred_port(name) for name in names]
+    assert len(set(ports)) == len(ports)
+    assert not DEFAULT_PORTS & set(ports)
+
+
+def test_a_taken_port_gives_way_to_a_free_one() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not is_free(port)
+        chosen = choose_port("amqp", {preferred_port("amqp")}, before=port)
+        assert chosen not in (port, preferred_port("amqp"))
+
+
+def test_the_state_survives_and_an_unreadable_one_counts_as_none(tmp_path: Path) -> None:
+    assert load_state(tmp_path) is None
+    state = new_state(tmp_path / "servers", [ShardConfig(name="shard0")])
+    save_state(tmp_path, state)
+    assert load_state(tmp_path) == state
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "state.json").write_text('{"of": "another version"}')
+    assert load_state(tmp_path) is None
+
+
+def test_a_private_file_is_replaced_whatever_its_mode_was(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old")
+    path.chmod(0o444)
+    write_private(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+
+
+def test_two_commands_do_not_work_on_one_stack_at_once(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(StackError, match="another command"),
+        locked(tmp_path, timeout_s=0.2),
+    ):
+        pass
+
+
+def test_a_later_process_with_the_same_pid_is_not_ours() -> None:
+    assert not Running(os.getpid(), time.time() - 86_400).is_alive
+
+
+def test_a_server_is_found_by_its_environment_and_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "servers" / "one"
+    folder.mkdir(parents=True)
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('up', flush=True); time.sleep(60)"
+    )
+    log = tmp_path / "log"
+    server = spawn([sys.executable, "-c", program], folder=folder, log=log, environment={}, account=None)
+    wait_until(lambda: "up" in log.read_text(), what="it", log=log, server=server, timeout_s=10)
+    assert [found.pid for found in find_all(tmp_path / "servers")] == [server.pid]
+    assert find_all(tmp_path / "serv") == []
+    end(server, timeout_s=0.2)  # it does not listen to SIGTERM, so it is killed
+    assert not server.is_alive
+    assert find_all(tmp_path / "servers") == []
+
+
+def test_a_server_that_ends_while_starting_gives_its_last_words(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = "print('disk on fire'); raise SystemExit(3)"
+    server = spawn([sys.executable, "-c", program], folder=tmp_path, log=log, environment={}, account=None)
+    with pytest.raises(StackError, match="disk on fire"):
+        wait_until(lambda: False, what="it", log=log, server=server, timeout_s=10)
+
+
+def test_a_program_that_fails_is_quoted_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"^\S+ failed \(1\): ValueError: no$"):
+        run([sys.executable, "-c", "raise ValueError('no')"], folder=tmp_path, account=None)
+
+
+def test_our_own_environment_does_not_reach_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "of the user")
+    shown = run([sys.executable, "-c", "import os; print(sorted(os.environ))"], folder=tmp_path, account=None)
+    assert "PGPASSWORD" not in shown
+    assert MARKER in shown
+
+
+def test_who_can_enter_where(tmp_path: Path) -> None:
+    inside = tmp_path / "closed" / "inside"
+    inside.mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    owner = Account("owner", os.getuid(), os.getgid())
+    stranger = Account("stranger", 54_321, 54_321)
+    assert owner._may_search(tmp_path / "closed")
+    assert not stranger.can_enter(inside)
+    (tmp_path / "closed").chmod(0o711)
+    assert stranger._may_search(tmp_path / "closed")
+
+
+def test_options_for_single_shards() -> None:
+    first, second = shard_configs(2, ["shard0=remote_apply"], ["shard1"])
+    assert (first.synchronous_commit, first.synchronous) == ("remote_apply", True)
+    assert (second.synchronous_commit, second.synchronous) == ("on", False)
+    for commit, asynchronous in ((["shard2=on"], []), (["shard0=maybe"], []), ([], ["nope"])):
+        with pytest.raises(StackCommandError):
+            shard_configs(2, commit, asynchronous)
+
+
+@pytest.mark.parametrize("command", ["up", "down", "reset", "status"])
+def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "consumers", "stack", command, "--data-dir", str(tmp_path / "file")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
