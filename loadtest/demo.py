@@ -21,7 +21,7 @@ from consumers.topology import WORK_QUEUES
 from loadtest.cdnow import fetch_history, read_purchases
 from loadtest.demo_report import DemoReport, Outcome, Totals, make_report
 from loadtest.history import Plan, Planned, plan_history
-from loadtest.metrics_page import MetricsPage
+from loadtest.metrics_page import MetricsPage, since_then
 from loadtest.pipeline_process import PipelineProcess
 from loadtest.sinks import Sinks
 from pipeline.errors import PostorderError
@@ -145,24 +145,32 @@ class _Run:
         await self._exits.aclose()
 
     async def play(self, console: Console) -> DemoReport:
+        with self._pipeline:
+            await self._wait_for_consumers()
+            # What an earlier run left in queues and outboxes is not ours to count.
+            await self._wait_until_quiet(0, await self._totals())
+            return await self._replay(console)
+
+    async def _replay(self, console: Console) -> DemoReport:
         before = await self._totals()
         since = await next(iter(self._cluster)).reader.clock()
+        earlier = await self._page.read(self._session)
         self._say(f"publishing {len(self._plan.publishes)} events")
-        with self._pipeline, _progress(console) as progress:
-            await self._wait_for_consumers()
+        with _progress(console) as progress:
             started = time.monotonic()
             async with EventPublisher(self._settings.amqp) as publisher:
                 watching = asyncio.create_task(self._watch(progress, publisher, before))
                 try:
                     await self._publish(publisher)
                     published_s = time.monotonic() - started
-                    await self._wait_until_quiet(before)
+                    await self._wait_until_quiet(len(self._plan.publishes), before)
                 finally:
                     watching.cancel()
                     await asyncio.gather(watching, return_exceptions=True)
             total_s = time.monotonic() - started
-            committed = await self._page.read(self._session)
+            committed = since_then(earlier, await self._page.read(self._session))
             await self._show(progress, publisher, before)
+        self._pipeline.stop()
         after = await self._totals()
         outcome = Outcome(
             plan=self._plan,
@@ -204,9 +212,8 @@ class _Run:
                     return
                 await asyncio.sleep(_POLL_S)
 
-    async def _wait_until_quiet(self, before: Totals) -> None:
-        """Wait until every published event is accounted for and no message is open."""
-        expected = len(self._plan.publishes)
+    async def _wait_until_quiet(self, expected: int, before: Totals) -> None:
+        """Wait until so many events are accounted for and no message is open."""
         async with _in_time(_QUIET_TIMEOUT_S, "events or messages are still open"):
             while True:
                 self._pipeline.check()

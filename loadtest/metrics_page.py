@@ -34,6 +34,14 @@ class MetricsPage:
         ]
 
 
+def since_then(
+    earlier: list[tuple[float, float]], now: list[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """Return what a cumulative histogram gained between two readings."""
+    before = dict(earlier)
+    return [(bound, count - before.get(bound, 0.0)) for bound, count in now]
+
+
 def percentile_of_buckets(buckets: list[tuple[float, float]], share: float) -> float | None:
     """Return a percentile in seconds, even within its bucket; None without data.
 

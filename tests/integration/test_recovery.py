@@ -1,0 +1,64 @@
+"""Servers that go away and come back while the pipeline runs. Nothing is lost, nobody has to help."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from real_stack import Bench, open_bench, order_event
+
+from pipeline.settings import Settings
+from stack.launcher import StackConfig, up
+from stack.status import StackStatus
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+
+def kill(status: StackStatus, name: str) -> None:
+    process = psutil.Process(status.pids[name])
+    process.kill()
+    psutil.wait_procs([process], timeout=10)
+
+
+def restart(folder: Path) -> StackStatus:
+    return up(StackConfig(data_dir=folder), lambda _text: None)
+
+
+async def test_consumers_come_back_after_the_broker_was_killed(
+    bench: Bench, stack: StackStatus, settings: Settings, stack_folder: Path, run_pipeline
+) -> None:
+    """I26: and confirmed events survive the kill (I1)."""
+    with run_pipeline(notifications_grace_window_s="0") as process:
+        await bench.publish(*(order_event(f"o-{number}") for number in range(20)))
+        await bench.until_quiet(20)
+        now = restart(stack_folder)
+        kill(now, "rabbitmq")
+        assert restart(stack_folder).amqp_url == stack.amqp_url
+        async with open_bench(stack, settings) as fresh:
+            await fresh.publish(*(order_event(f"again-{number}") for number in range(20)))
+            status = await fresh.until_quiet(20, timeout_s=30)
+        process.check()
+    assert status.totals["orders"] == 20
+    assert status.accounting.balances
+    assert "Traceback" not in process.log.read_text()
+
+
+async def test_writes_and_claims_go_on_after_a_primary_was_killed(
+    bench: Bench, stack_folder: Path, run_pipeline
+) -> None:
+    """I1, I3: batches under way are written again, and their events are known."""
+    with run_pipeline(notifications_grace_window_s="0") as process:
+        await bench.publish(order_event("first"))
+        await bench.until_quiet(1)
+        now = restart(stack_folder)
+        kill(now, "shard0-primary")
+        await bench.publish(*(order_event(f"o-{number}") for number in range(60)))
+        restart(stack_folder)
+        status = await bench.until_quiet(61, timeout_s=40)
+        process.check()
+    assert status.totals["orders"] == 61
+    assert status.effects == {"sms": {"accepted": 61}, "email": {"accepted": 61}}
+    assert len(await bench.sms()) == 61
+    assert status.accounting.balances
+    log = process.log.read_text()
+    assert "Traceback" not in log
+    assert "batch.write_failed" in log or "claim.failed" in log
