@@ -32,18 +32,6 @@ command -v "$PYTHON" >/dev/null 2>&1 || { say "installing python3"; apt_install 
     fail "$("$PYTHON" --version) is too old: Python 3.11 or newer is needed. Set PYTHON=/path/to/python3.11"
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || { say "installing python3-venv"; apt_install python3-venv; }
 
-# --- virtual environment ----------------------------------------------------------------------
-wanted=$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-64)
-if [ "$(cat $VENV/.lock-sha256 2>/dev/null || true)" = "$wanted" ]; then
-    say "virtual environment is up to date ($VENV)"
-else
-    say "installing the locked Python packages into $VENV (about a minute)"
-    "$PYTHON" -m venv $VENV
-    $VENV/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
-    $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-    printf '%s\n' "$wanted" >$VENV/.lock-sha256
-fi
-
 # --- RabbitMQ ---------------------------------------------------------------------------------
 # Debian's package starts a system broker at once. Postorder runs private nodes only, so the start
 # is held back with dpkg's own switch for it, unless the administrator has set one already.
@@ -63,5 +51,17 @@ if command -v rabbitmq-server >/dev/null 2>&1 || [ -x /usr/lib/rabbitmq/bin/rabb
     say "RabbitMQ is installed"
 else
     install_rabbitmq
+fi
+
+# --- virtual environment ----------------------------------------------------------------------
+wanted=$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-64)
+if [ "$(cat $VENV/.lock-sha256 2>/dev/null || true)" = "$wanted" ]; then
+    say "virtual environment is up to date ($VENV)"
+else
+    say "installing the locked Python packages into $VENV (about a minute)"
+    "$PYTHON" -m venv $VENV
+    $VENV/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+    $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+    printf '%s\n' "$wanted" >$VENV/.lock-sha256
 fi
 say "ready"
