@@ -116,7 +116,7 @@ class SmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     base_url: Annotated[str, _about("the API's scheme and host")] = "https://api.twilio.com"
     account_sid: Annotated[str, _about("AC…")] = ""
     auth_token: Annotated[str, _about("a secret")] = ""
-    from_number: Annotated[str, _about("sender in E.164")] = ""
+    from_number: Annotated[str, Meta(pattern=r"\A(\+[1-9][0-9]{6,14})?\Z"), _about("sender in E.164")] = ""
     concurrency: Annotated[Count, _about("calls at once")] = 32
     timeout_s: Annotated[Seconds, _about("without an answer in this time, a message is unknown")] = 10.0
 
@@ -131,7 +131,9 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = "starttls"
     username: Annotated[str, _about("for AUTH; empty: no AUTH")] = ""
     password: Annotated[str, _about("a secret")] = ""
-    from_address: Annotated[str, _about("sender of every mail")] = "orders@shop.example"
+    from_address: Annotated[
+        str, Meta(pattern=r"\A[!-;=?A-~]+@[A-Za-z0-9.-]+\Z", max_length=254), _about("sender of every mail")
+    ] = "orders@shop.example"
     concurrency: Annotated[Count, _about("connections to the relay at once")] = 16
     timeout_s: Annotated[Seconds, _about("for each SMTP command")] = 10.0
     mails_per_connection: Annotated[Count, _about("a connection is renewed after this many")] = 500

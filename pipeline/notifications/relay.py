@@ -1,6 +1,7 @@
 """Flow two: owed messages are claimed, sent by a pool of workers, and their receipts recorded."""
 
 import asyncio
+from contextlib import suppress
 from uuid import uuid4
 
 import structlog
@@ -109,8 +110,9 @@ class Relay:
         try:
             claims = await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            for claim in await claiming:
-                self._pool.put(claim)
+            with suppress(PostorderError):  # then nothing was claimed, and being cancelled is what counts
+                for claim in await claiming:
+                    self._pool.put(claim)
             raise
         self._metrics.claims.labels(self._channel).inc(len(claims))
         for claim in claims:

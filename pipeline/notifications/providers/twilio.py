@@ -92,7 +92,10 @@ class TwilioProvider:
     def __init__(self, settings: SmsSettings) -> None:
         self._settings = settings
         self._http = _HttpClient(settings)
-        self._client = Client(settings.account_sid, settings.auth_token, http_client=self._http)
+        # An environment of its own: TWILIO_EDGE or TWILIO_REGION would turn the SDK to another host.
+        self._client = Client(
+            settings.account_sid, settings.auth_token, http_client=self._http, environment={"HOME": "/"}
+        )
 
     async def send(self, message: Sms) -> Accepted:
         """Send one SMS. See SmsProvider for the errors."""
