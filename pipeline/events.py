@@ -39,6 +39,7 @@ class Reason(StrEnum):
     DOCUMENT_HOST_REFUSED = "document_host_refused"
     IDENTITY_CONFLICT = "identity_conflict"
     REFUSED_BY_DATABASE = "refused_by_database"
+    DEFECT = "defect"
 
 
 Money = Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,13})(\.[0-9]{1,4})?\Z", max_length=19)]

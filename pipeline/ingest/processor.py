@@ -64,6 +64,11 @@ class Processor:
         except EventError as error:
             shard, entry = self._entries.of_bad_delivery(delivery, error)
             log.warning("event.quarantined", reason=error.reason, detail=error.detail, queue=delivery.queue)
+        except Exception as error:
+            # A defect of ours must not leave a delivery unsettled: it would hold a place for ever.
+            log.exception("event.defect", queue=delivery.queue)
+            found = EventError(Reason.DEFECT, f"{type(error).__name__} while decoding: see the log")
+            shard, entry = self._entries.of_bad_delivery(delivery, found)
         self._batcher.add(shard, Item(entry, delivery))
 
     async def start(self) -> None:

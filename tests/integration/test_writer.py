@@ -96,6 +96,17 @@ async def test_a_row_that_only_the_database_refuses_is_isolated(bench: Bench, fl
     assert status.accounting.balances
 
 
+async def test_a_time_that_no_database_can_hold_is_isolated(bench: Bench, flow: Flow) -> None:
+    """A valid RFC 3339 time whose UTC form lies before year 1."""
+    good = [orjson.dumps(order_event(f"o-{number}")) for number in range(3)]
+    bad = orjson.dumps(order_event("o-bad", processed_at="0001-01-01T00:00:00+14:00"))
+    flow.give(*good, bad)
+    await flow.processor.drain()
+    [row] = await bench.rows("SELECT reason, body FROM quarantine")
+    assert (row["reason"], row["body"]) == ("refused_by_database", bad)
+    assert (await bench.status()).totals["orders"] == 3
+
+
 async def test_a_shard_that_is_away_holds_its_events_and_not_the_others(bench: Bench, flow: Flow) -> None:
     """The other shard's events are stored and acknowledged meanwhile, and none of either is lost."""
     shard_map = bench.cluster.shard_map
