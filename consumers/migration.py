@@ -9,7 +9,9 @@ from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.migrator import migrate, read_migrations
 
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
+# In a checkout they lie at its top, in an installed package beside this module.
+_PLACES = (Path(__file__).parents[1] / "migrations", Path(__file__).with_name("migrations"))
+MIGRATIONS = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 
 
 async def migrate_all(settings: Settings) -> list[str]:
