@@ -35,7 +35,7 @@ FOLDER = Path("var/demo")
 GRACE_S = 2.0
 _POLL_S = 0.5
 _START_TIMEOUT_S = 30.0
-_QUIET_TIMEOUT_S = 120.0
+_STALL_TIMEOUT_S = 60.0
 
 
 class DemoError(PostorderError):
@@ -213,15 +213,22 @@ class _Run:
                 await asyncio.sleep(_POLL_S)
 
     async def _wait_until_quiet(self, expected: int, before: Totals) -> None:
-        """Wait until so many events are accounted for and no message is open."""
-        async with _in_time(_QUIET_TIMEOUT_S, "events or messages are still open"):
-            while True:
-                self._pipeline.check()
-                status = await read_status(self._settings, self._cluster)
-                arrived = status.accounting.events - before.status.accounting.events
-                if arrived >= expected and status.is_quiet:
-                    return
-                await asyncio.sleep(_POLL_S)
+        """Wait until so many events are accounted for and no message is open, as long as that goes on."""
+        seen, deadline = None, 0.0
+        while True:
+            self._pipeline.check()
+            status = await read_status(self._settings, self._cluster)
+            arrived = status.accounting.events - before.status.accounting.events
+            if arrived >= expected and status.is_quiet:
+                return
+            if (now := (arrived, status.effects)) != seen:
+                seen, deadline = now, time.monotonic() + _STALL_TIMEOUT_S
+            elif time.monotonic() > deadline:
+                raise DemoError(
+                    f"events or messages are open, and nothing moved for {_STALL_TIMEOUT_S:g} s: "
+                    f"see {FOLDER / 'pipeline.log'}"
+                )
+            await asyncio.sleep(_POLL_S)
 
     async def _watch(self, progress: Progress, publisher: EventPublisher, before: Totals) -> None:
         while True:
