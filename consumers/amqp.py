@@ -1,146 +1,36 @@
-"""The consumer of one queue through aio-pika: deliveries in, acknowledgements out, connections made anew."""
+"""The consumer of one queue: a session after another, whatever becomes of each."""
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aiormq.abc import AbstractChannel as UnderlayChannel
 
-from consumers.acks import AckTracker
-from consumers.connection import BROKER_ERRORS, explain, open_connection
+from consumers.aio_pika_reader import AioPikaSession
+from consumers.lean.reader import LeanSession
+from consumers.session import Session
+from consumers.topology import RETURN
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
-from pipeline.errors import BrokerUnavailableError
+from pipeline.errors import BrokerUnavailableError, EventError
 from pipeline.ingest.delivery import Delivery
+from pipeline.ingest.parking import ROUTING_KEY_HEADER
+from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import AmqpSettings
 
 log = structlog.get_logger(__name__)
 
-_RECONNECT = Backoff(base_s=0.5, ceiling_s=10.0)
-_ACK_INTERVAL_S = 0.005  # acknowledgements are gathered for this long, so that one frame covers many
-
-
-class Session:
-    """One connection's life: a channel, its consumer, and the acknowledgements that belong to it."""
-
-    def __init__(
-        self, queue: str, settings: AmqpSettings, deliver: Callable[[Delivery], None], clock: Clock
-    ) -> None:
-        self._queue_name = queue
-        self._settings = settings
-        self._deliver = deliver
-        self._clock = clock
-        self._acks = AckTracker()
-        self._settled = asyncio.Event()
-        self._open_deliveries = 0
-        self._lost = asyncio.Event()
-        self._connection: AbstractConnection | None = None
-        self._channel: AbstractChannel | None = None
-        self._underlay: UnderlayChannel | None = None
-        self._consumer_tag = ""
-
-    def __repr__(self) -> str:
-        return f"Session({self._queue_name}: {self._open_deliveries} open, {self._acks!r})"
-
-    async def open(self) -> None:
-        """Connect and begin to consume. Raises BrokerUnavailableError."""
-        timeout_s = self._settings.connect_timeout_s
-        self._connection = await open_connection(self._settings, f"postorder {self._queue_name}")
-        self._connection.close_callbacks.add(lambda *_: self._lost.set())
-        try:
-            async with asyncio.timeout(timeout_s):
-                self._channel = await self._connection.channel(publisher_confirms=False)
-                self._channel.close_callbacks.add(lambda *_: self._lost.set())
-                await self._channel.set_qos(prefetch_count=self._settings.prefetch)
-                queue = await self._channel.declare_queue(self._queue_name, passive=True)
-                self._underlay = await self._channel.get_underlay_channel()
-                self._consumer_tag = await queue.consume(self._on_message)
-        except BROKER_ERRORS as error:
-            await self.close()
-            raise BrokerUnavailableError(explain(error, self._settings)) from error
-
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
-        tag = message.delivery_tag
-        if tag is None:
-            return
-        self._open_deliveries += 1
-        self._deliver(
-            Delivery(
-                body=message.body,
-                queue=self._queue_name,
-                exchange=message.exchange or "",
-                routing_key=message.routing_key or "",
-                content_type=message.content_type,
-                message_id=message.message_id,
-                headers=message.headers,
-                acknowledge=lambda: self._settle(tag),
-            )
-        )
-
-    def _settle(self, tag: int) -> None:
-        self._open_deliveries -= 1
-        self._acks.settle(tag)
-        self._settled.set()
-
-    async def run(self) -> None:
-        """Acknowledge what is settled until the connection is lost."""
-        lost = asyncio.create_task(self._lost.wait())
-        try:
-            while not self._lost.is_set():
-                settled = asyncio.create_task(self._settled.wait())
-                await asyncio.wait({lost, settled}, return_when=asyncio.FIRST_COMPLETED)
-                settled.cancel()
-                await self._clock.sleep(_ACK_INTERVAL_S)
-                await self._acknowledge()
-        finally:
-            lost.cancel()
-
-    async def _acknowledge(self, *, everything: bool = False) -> None:
-        self._settled.clear()
-        if self._underlay is None or self._lost.is_set():
-            return  # the tags died with their channel; the broker delivers those messages again
-        try:
-            if (tag := self._acks.take_multiple()) is not None:
-                await self._underlay.basic_ack(tag, multiple=True)
-            if everything or self._acks.ahead > self._settings.prefetch // 4:
-                # One slow shard must not hold back the others' acknowledgements, and with them the window.
-                for single in self._acks.take_single():
-                    await self._underlay.basic_ack(single)
-        except BROKER_ERRORS as error:
-            log.warning("amqp.ack_failed", queue=self._queue_name, error=type(error).__name__)
-            self._lost.set()
-
-    async def cancel(self) -> None:
-        """Ask for no more deliveries."""
-        if self._channel is None or self._lost.is_set():
-            return
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                queue = await self._channel.get_queue(self._queue_name, ensure=False)
-                await queue.cancel(self._consumer_tag)
-        except BROKER_ERRORS as error:
-            log.warning("amqp.cancel_failed", queue=self._queue_name, error=type(error).__name__)
-            self._lost.set()
-
-    async def close(self) -> None:
-        """Send the last acknowledgements and close. What is open stays with the broker."""
-        await self._acknowledge(everything=True)
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        self._lost.set()
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                await connection.close()
-        except BROKER_ERRORS:
-            pass  # it is gone already
+_RECONNECT = Backoff(base_s=0.5, ceiling_s=5.0)
+_DECODE_LOSSES_MAX = 2
 
 
 class QueueConsumer:
-    """Consumes one queue for as long as it runs: a lost session is followed by a new one."""
+    """Consumes one queue for as long as it runs: a lost session is followed by a new one.
+
+    A message that the library cannot read costs its connection, comes first again on the next one, and so
+    on. After two such losses the lean reader takes over with a window of one, so that healthy neighbours
+    are not delivered again and again, until the message at fault is settled.
+    """
 
     def __init__(
         self,
@@ -148,22 +38,34 @@ class QueueConsumer:
         *,
         settings: AmqpSettings,
         deliver: Callable[[Delivery], None],
+        pressure: Pressure,
         metrics: Metrics,
         clock: Clock,
         tasks: Tasks,
+        prefetch: int | None = None,
     ) -> None:
         self.name = f"{queue} consumer"
-        self._queue = queue
+        self.queue = queue
         self._settings = settings
         self._deliver = deliver
+        self._pressure = pressure
         self._metrics = metrics
         self._clock = clock
         self._tasks = tasks
+        self._prefetch = prefetch or settings.prefetch
         self._session: Session | None = None
         self._draining = False
+        self._decode_losses = 0
+        self._isolated = 0
+        pressure.subscribe(self._on_pressure)
 
     def __repr__(self) -> str:
-        return f"QueueConsumer({self._queue}: {self._session!r})"
+        return f"QueueConsumer({self.queue}: {self._session!r})"
+
+    @property
+    def consuming(self) -> bool:
+        """Whether a session is open."""
+        return self._session is not None and not self._draining
 
     async def start(self) -> None:
         """Start consuming; a broker that is away is waited for."""
@@ -178,30 +80,126 @@ class QueueConsumer:
     async def stop(self) -> None:
         """Send the last acknowledgements and close the connection."""
         self._draining = True
+        await self.restart()
+        await self._tasks.cancel()
+
+    async def restart(self) -> None:
+        """Close the session; unless draining, a new one follows."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-        await self._tasks.cancel()
+
+    def _on_pressure(self, paused: bool) -> None:  # noqa: FBT001  # the one argument is the state
+        if self._session is not None:
+            self._session.pause(paused)
 
     async def _supervise(self) -> None:
         failures = 0
         while not self._draining:
-            session = Session(self._queue, self._settings, self._deliver, self._clock)
+            session = self._new_session()
             try:
                 await session.open()
             except BrokerUnavailableError as error:
                 failures += 1
                 delay_s = _RECONNECT.delay_s(failures)
                 log.warning(
-                    "amqp.unavailable", queue=self._queue, error=str(error), retry_in_s=round(delay_s, 2)
+                    "amqp.unavailable", queue=self.queue, error=str(error), retry_in_s=round(delay_s, 2)
                 )
                 await self._clock.sleep(delay_s)
                 continue
-            self._session = session
             failures = 0
-            log.info("amqp.consuming", queue=self._queue, prefetch=self._settings.prefetch)
-            await session.run()
+            self._session = session
+            if self._pressure.paused:
+                session.pause(paused=True)
+            log.info("amqp.consuming", queue=self.queue, prefetch=self._prefetch)
+            why = await session.wait_lost()
             if not self._draining:
-                self._metrics.reconnects.labels(self._queue).inc()
-                log.warning("amqp.connection_lost", queue=self._queue)
-                await session.close()
+                await self._after_loss(session, why)
+
+    async def _after_loss(self, session: Session, why: str) -> None:
+        self._metrics.reconnects.labels(self.queue).inc()
+        log.warning("amqp.connection_lost", queue=self.queue, error=why)
+        self._decode_losses = self._decode_losses + 1 if session.lost_by_decoding else 0
+        await session.close()
+
+    def _new_session(self) -> Session:
+        if self._settings.reader == "lean":
+            return LeanSession(self.queue, self._settings, self._take, self._prefetch)
+        if self._decode_losses >= _DECODE_LOSSES_MAX:
+            log.warning("amqp.isolating", queue=self.queue)
+            self._isolated = 0
+            return LeanSession(self.queue, self._settings, self._take_isolated, 1)
+        return AioPikaSession(self.queue, self._settings, self._take, self._prefetch)
+
+    def _take(self, delivery: Delivery) -> None:
+        if delivery.exchange == RETURN:
+            _restore_routing_key(delivery)
+        self._deliver(delivery)
+
+    def _take_isolated(self, delivery: Delivery) -> None:
+        """Take deliveries one by one, until the one at fault was among them."""
+        self._take(delivery)
+        self._isolated += 1
+        try:
+            _ = delivery.properties
+        except EventError:
+            log.warning("amqp.isolated", queue=self.queue, after=self._isolated)
+            self._leave_isolation()
+        else:
+            if self._isolated > self._prefetch:
+                self._leave_isolation()
+
+    def _leave_isolation(self) -> None:
+        self._decode_losses = 0
+        self._tasks.start(self._restart_when_settled(), f"{self.name}: leave isolation")
+
+    async def _restart_when_settled(self) -> None:
+        session = self._session
+        while session is not None and session is self._session and session.open_deliveries:
+            await self._clock.sleep(0.05)
+        if session is not None and session is self._session and not self._draining:
+            await self.restart()
+
+
+def _restore_routing_key(delivery: Delivery) -> None:
+    """Undo what parking did: a message on its way back carries its queue's name as routing key."""
+    try:
+        original = delivery.properties.headers.get(ROUTING_KEY_HEADER)
+    except EventError:
+        return
+    if isinstance(original, str):
+        delivery.routing_key = original
+
+
+class ConsumerFactory:
+    """Makes the consumers of a process: they differ in their queue only."""
+
+    def __init__(
+        self,
+        *,
+        settings: AmqpSettings,
+        deliver: Callable[[Delivery], None],
+        pressure: Pressure,
+        metrics: Metrics,
+        clock: Clock,
+        new_tasks: Callable[[], Tasks],
+    ) -> None:
+        self._settings = settings
+        self._deliver = deliver
+        self._pressure = pressure
+        self._metrics = metrics
+        self._clock = clock
+        self._new_tasks = new_tasks
+
+    def consumer(self, queue: str, *, prefetch: int | None = None) -> QueueConsumer:
+        """Return a consumer; `prefetch` is the settings' unless given."""
+        return QueueConsumer(
+            queue,
+            settings=self._settings,
+            deliver=self._deliver,
+            pressure=self._pressure,
+            metrics=self._metrics,
+            clock=self._clock,
+            tasks=self._new_tasks(),
+            prefetch=prefetch,
+        )

@@ -3,20 +3,27 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import structlog
 
+from consumers.amqp import ConsumerFactory, QueueConsumer
 from consumers.invoice_generated import invoice_generated_consumer
 from consumers.notifications import notification_services
 from consumers.order_processed import order_processed_consumer
+from consumers.parking import BrokerParking
+from consumers.strays import stray_consumers
+from consumers.watchdog import Watchdog
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import PostorderError, SettingsError
 from pipeline.ingest.batcher import Batcher
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.entries import EntryBuilder
+from pipeline.ingest.lane_writer import LaneWriter
+from pipeline.ingest.parking import Parking
+from pipeline.ingest.pressure import Pressure
 from pipeline.ingest.processor import Processor
 from pipeline.lifecycle import Service, Tasks, run_services
 from pipeline.observability.metrics import Metrics
@@ -121,19 +128,57 @@ class Process:
             services, wake = notification_services(
                 self._settings, self._cluster, self._metrics, self._clock, self._new_tasks
             )
-        consumers = {Role.ORDERS: order_processed_consumer, Role.INVOICES: invoice_generated_consumer}
-        wanted = [make for role, make in consumers.items() if role in self._roles]
+        makers = {Role.ORDERS: order_processed_consumer, Role.INVOICES: invoice_generated_consumer}
+        wanted = [make for role, make in makers.items() if role in self._roles]
         if wanted:
-            processor = self._processor(wake)
-            services.append(processor)
-            services += [
-                make(self._settings.amqp, processor.accept, self._metrics, self._clock, self._new_tasks())
-                for make in wanted
-            ]
+            services += self._intake(wanted, wake)
         return services
 
-    def _processor(self, on_committed: Callable[[str], None]) -> Processor:
+    def _intake(
+        self,
+        wanted: Sequence[Callable[[ConsumerFactory], QueueConsumer]],
+        on_committed: Callable[[str], None],
+    ) -> list[Service]:
+        """Return parking, processor, consumers and their watchdog."""
+        amqp, metrics, clock = self._settings.amqp, self._metrics, self._clock
+        pressure = Pressure(high=self._settings.intake.buffer_events_max)
+        parking = BrokerParking(amqp)
+        processor = self._processor(parking, pressure, on_committed)
+        factory = ConsumerFactory(
+            settings=amqp,
+            deliver=processor.accept,
+            pressure=pressure,
+            metrics=metrics,
+            clock=clock,
+            new_tasks=self._new_tasks,
+        )
+        consumers = [*(make(factory) for make in wanted), *stray_consumers(factory)]
+        watchdog = Watchdog(consumers, settings=amqp, metrics=metrics, clock=clock, tasks=self._new_tasks())
+        return [parking, processor, *consumers, watchdog]
+
+    def _processor(
+        self, parking: Parking, pressure: Pressure, on_committed: Callable[[str], None]
+    ) -> Processor:
         intake = self._settings.intake
+        batcher = Batcher(
+            list(self._cluster.shards), batch_max=intake.batch_max, linger_s=intake.batch_linger_ms / 1000
+        )
+        tasks = self._new_tasks()
+        writers = [
+            LaneWriter(
+                self._cluster[name],
+                lane,
+                parking=parking,
+                park_after_s=intake.park_after_s,
+                attempts_max=intake.attempts_max,
+                pressure=pressure,
+                metrics=self._metrics,
+                clock=self._clock,
+                on_committed=on_committed,
+                tasks=tasks,
+            )
+            for name, lane in batcher.lanes.items()
+        ]
         return Processor(
             decoder=Decoder(message_bytes_max=intake.message_bytes_max),
             entries=EntryBuilder(
@@ -142,17 +187,14 @@ class Process:
                 document_hosts=intake.document_hosts,
                 allow_http=self._settings.documents.allow_http,
             ),
-            batcher=Batcher(
-                list(self._cluster.shards),
-                batch_max=intake.batch_max,
-                linger_s=intake.batch_linger_ms / 1000,
-            ),
-            cluster=self._cluster,
+            batcher=batcher,
+            writers=writers,
             batches_in_flight=intake.batches_in_flight,
+            park_after_s=intake.park_after_s,
+            pressure=pressure,
             metrics=self._metrics,
             clock=self._clock,
-            on_committed=on_committed,
-            tasks=self._new_tasks(),
+            tasks=tasks,
         )
 
 

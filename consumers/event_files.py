@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from pipeline.errors import EventError
 from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED, OrderEvent, Reason
+from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.ingest.decoder import Decoder
-from pipeline.ingest.delivery import Delivery
+from pipeline.ingest.delivery import Delivery, Properties
 
 _BETWEEN = re.compile(r"[\s,]*")
 _decoder = json.JSONDecoder()
@@ -52,7 +53,7 @@ def find_events(text: str, decoder: Decoder) -> Iterator[FoundEvent]:
 
 def _checked(line: int, body: bytes, decoder: Decoder) -> FoundEvent:
     try:
-        event = decoder.decode(as_delivery(body))
+        event, _ = decoder.decode(as_delivery(body))
     except EventError as error:
         return FoundEvent(line, body, "", str(error))
     routing_key = ORDER_PROCESSED if isinstance(event, OrderEvent) else INVOICE_GENERATED
@@ -62,12 +63,5 @@ def _checked(line: int, body: bytes, decoder: Decoder) -> FoundEvent:
 def as_delivery(body: bytes) -> Delivery:
     """Return bytes as if they had been delivered, for the decoder to judge."""
     return Delivery(
-        body=body,
-        queue="",
-        exchange="",
-        routing_key="",
-        content_type=None,
-        message_id=None,
-        headers={},
-        acknowledge=lambda: None,
+        body, "", "", "", STRUCTURED_TYPE, None, b"", lambda _raw: Properties(), lambda _tag: None, 0
     )

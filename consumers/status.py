@@ -54,7 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_quiet(self) -> bool:
         """Whether nothing waits anywhere."""
-        waiting = sum(q.messages for q in self.queues if q.name not in ("quarantine", "unroutable"))
+        waiting = sum(queue.messages for queue in self.queues)
         return waiting == 0 and self.accounting.open == 0
 
 

@@ -1,7 +1,7 @@
 """What the broker must have: exchanges, quorum queues, the retry ladder. Declared once, at deployment.
 
     publisher → orders (topic) ─ order.processed.#   → order-processed ┐
-                     │         ─ invoice.generated.# → invoice-generated ┴→ (dead) orders.dead → quarantine
+                     │         ─ invoice.generated.# → invoice-generated ┴→ (dead) orders.dead → dead-letters
                      └ no route → orders.unroutable → unroutable
     retry later → orders.retry.5s (fanout) → retry.5s ─ after 5 s → orders.return (direct) → its queue again
 
@@ -22,7 +22,7 @@ RETURN = "orders.return"
 ORDER_QUEUE = "order-processed"
 INVOICE_QUEUE = "invoice-generated"
 UNROUTABLE_QUEUE = "unroutable"
-QUARANTINE_QUEUE = "quarantine"
+DEAD_QUEUE = "dead-letters"
 
 RETRY_LADDER_S = (1, 5, 30, 300)
 DELIVERY_LIMIT = 20
@@ -41,7 +41,7 @@ class QueueDepth(msgspec.Struct, frozen=True):
 
 def queue_names() -> list[str]:
     """Return every queue of the topology."""
-    return [*WORK_QUEUES, QUARANTINE_QUEUE, UNROUTABLE_QUEUE, *(f"retry.{s}s" for s in RETRY_LADDER_S)]
+    return [*WORK_QUEUES, DEAD_QUEUE, UNROUTABLE_QUEUE, *(f"retry.{s}s" for s in RETRY_LADDER_S)]
 
 
 async def apply_topology(channel: AbstractChannel) -> list[str]:
@@ -55,19 +55,19 @@ async def apply_topology(channel: AbstractChannel) -> list[str]:
     orders = await channel.declare_exchange(
         EXCHANGE, ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTABLE}
     )
-    for name, exchange in ((UNROUTABLE_QUEUE, unroutable), (QUARANTINE_QUEUE, dead)):
-        queue = await channel.declare_queue(name, durable=True, arguments=_quorum())
+    for name, exchange in ((UNROUTABLE_QUEUE, unroutable), (DEAD_QUEUE, dead)):
+        # No delivery limit: there is nowhere further to go.
+        queue = await channel.declare_queue(name, durable=True, arguments=_quorum(delivery_limit=None))
         await queue.bind(exchange)
+        await queue.bind(back, routing_key=name)
     for name, routing_key in WORK_QUEUES.items():
         queue = await channel.declare_queue(name, durable=True, arguments=_quorum(dead_letter_exchange=DEAD))
         await queue.bind(orders, routing_key=routing_key)
         await queue.bind(back, routing_key=name)
     for delay_s in RETRY_LADDER_S:
-        rung = await channel.declare_exchange(
-            f"{EXCHANGE}.retry.{delay_s}s", ExchangeType.FANOUT, durable=True
-        )
+        rung = await channel.declare_exchange(retry_exchange(delay_s), ExchangeType.FANOUT, durable=True)
         # A message keeps its routing key, the queue it came from, so it returns to just that queue.
-        arguments = _quorum(dead_letter_exchange=RETURN, message_ttl_ms=delay_s * 1000)
+        arguments = _quorum(dead_letter_exchange=RETURN, message_ttl_ms=delay_s * 1000, delivery_limit=None)
         queue = await channel.declare_queue(f"retry.{delay_s}s", durable=True, arguments=arguments)
         await queue.bind(rung)
     return queue_names()
@@ -82,7 +82,17 @@ async def queue_depths(channel: AbstractChannel) -> list[QueueDepth]:
     return depths
 
 
-def _quorum(*, dead_letter_exchange: str | None = None, message_ttl_ms: int | None = None) -> dict[str, Any]:
+def retry_exchange(delay_s: int) -> str:
+    """Return the exchange of a rung of the ladder."""
+    return f"{EXCHANGE}.retry.{delay_s}s"
+
+
+def _quorum(
+    *,
+    dead_letter_exchange: str | None = None,
+    message_ttl_ms: int | None = None,
+    delivery_limit: int | None = DELIVERY_LIMIT,
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "x-queue-type": "quorum",
         "x-max-length": QUEUE_MESSAGES_MAX,
@@ -93,7 +103,7 @@ def _quorum(*, dead_letter_exchange: str | None = None, message_ttl_ms: int | No
         arguments["x-dead-letter-strategy"] = "at-least-once"
     if message_ttl_ms:
         arguments["x-message-ttl"] = message_ttl_ms
-    else:
+    if delivery_limit:
         # RabbitMQ before 4.0 has no default limit, and a poison message would come round for ever.
         arguments["x-delivery-limit"] = DELIVERY_LIMIT
     return arguments

@@ -208,7 +208,7 @@ class _Run:
             while True:
                 self._pipeline.check()
                 status = await read_status(self._settings, self._cluster)
-                if sum(queue.consumers for queue in status.queues) >= len(WORK_QUEUES):
+                if all(queue.consumers for queue in status.queues if queue.name in WORK_QUEUES):
                     return
                 await asyncio.sleep(_POLL_S)
 

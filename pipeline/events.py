@@ -29,7 +29,10 @@ class Reason(StrEnum):
 
     TOO_LARGE = "too_large"
     UNSUPPORTED_CONTENT_TYPE = "unsupported_content_type"
+    UNSUPPORTED_CONTENT_ENCODING = "unsupported_content_encoding"
+    UNDECODABLE_PROPERTIES = "undecodable_properties"
     MALFORMED_JSON = "malformed_json"
+    DUPLICATE_KEY = "duplicate_key"
     INVALID_ENVELOPE = "invalid_envelope"
     UNKNOWN_TYPE = "unknown_type"
     UNKNOWN_SCHEMA = "unknown_schema"
@@ -39,6 +42,7 @@ class Reason(StrEnum):
     DOCUMENT_HOST_REFUSED = "document_host_refused"
     IDENTITY_CONFLICT = "identity_conflict"
     REFUSED_BY_DATABASE = "refused_by_database"
+    RETRIES_EXHAUSTED = "retries_exhausted"
     DEFECT = "defect"
 
 
@@ -122,8 +126,8 @@ class InvoiceGenerated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 # --- envelopes ------------------------------------------------------------------------------------
 
 
-class _Envelope(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """The CloudEvents attributes. Identity is `source` + `id`; extension attributes are allowed."""
+class Attributes(msgspec.Struct, frozen=True, kw_only=True):
+    """The CloudEvents attributes but the type. Identity is `source` + `id`; extensions are allowed."""
 
     specversion: str
     id: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -139,13 +143,13 @@ class _Envelope(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
             raise ValueError("`id` and `source` must have no control characters")
 
 
-class OrderEvent(_Envelope, frozen=True, kw_only=True, tag=ORDER_PROCESSED):
+class OrderEvent(Attributes, frozen=True, kw_only=True, tag_field="type", tag=ORDER_PROCESSED):
     """A structured CloudEvent of type `order.processed`."""
 
     data: OrderProcessed
 
 
-class InvoiceEvent(_Envelope, frozen=True, kw_only=True, tag=INVOICE_GENERATED):
+class InvoiceEvent(Attributes, frozen=True, kw_only=True, tag_field="type", tag=INVOICE_GENERATED):
     """A structured CloudEvent of type `invoice.generated`."""
 
     data: InvoiceGenerated

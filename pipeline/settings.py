@@ -36,6 +36,10 @@ class AmqpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         "amqp://guest@127.0.0.1:5672/"
     )
     password: Annotated[str, _about("a secret")] = ""
+    reader: Annotated[
+        Literal["lean", "aio-pika"],
+        _about("what reads deliveries: our own protocol, or the library at twenty times the CPU"),
+    ] = "lean"
     prefetch: Annotated[Count, _about("deliveries a consumer holds unacknowledged at most")] = 2000
     heartbeat_s: Annotated[
         Annotated[int, Meta(ge=1, le=600)], _about("a silent peer is noticed after about three times this")
@@ -78,6 +82,16 @@ class IntakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Annotated[float, Meta(ge=0, le=10_000)], _about("how long a small batch waits for company")
     ] = 5.0
     batches_in_flight: Annotated[Count, _about("transactions at once on one shard")] = 2
+    buffer_events_max: Annotated[
+        Count, _about("events held in memory; above it nothing is read, until half of it is settled")
+    ] = 20_000
+    park_after_s: Annotated[
+        Seconds, _about("events that a shard does not take in this time go back to the broker for a while")
+    ] = 2.0
+    attempts_max: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        _about("an event that fails alone, on a shard that works, goes to quarantine after this many"),
+    ] = 8
     message_bytes_max: Annotated[Count, _about("a larger delivery goes to quarantine")] = 1_000_000
     document_bytes_max: Annotated[Count, _about("an inline invoice document, decoded, at most")] = 524_288
     document_hosts: Annotated[

@@ -18,10 +18,11 @@ class Trigger(StrEnum):
 
 
 class Item(NamedTuple):
-    """An event with the delivery it came in."""
+    """An event with the delivery it came in, and its bytes there when that was a batch."""
 
     entry: Entry[AnyRow]
     delivery: Delivery
+    member: bytes | None = None
 
 
 class Batch(NamedTuple):
@@ -52,6 +53,11 @@ class Lane:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def closing(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closing
+
     def add(self, item: Item) -> None:
         """Append an event. O(1)."""
         self._items.append(item)
@@ -59,6 +65,18 @@ class Lane:
             self._some.set()
         if len(self._items) == self._batch_max:
             self._full.set()
+
+    def head_received_at(self) -> float | None:
+        """Return when the event at the head came in; None when there is none."""
+        return self._items[0].delivery.received_at if self._items else None
+
+    def take_overdue(self, before: float) -> list[Item]:
+        """Take out what came in before a time of the monotonic clock and still waits."""
+        items: list[Item] = []
+        while self._items and self._items[0].delivery.received_at < before:
+            items.append(self._items.popleft())
+        self._mark()
+        return items
 
     def close(self) -> None:
         """Hand out what is left without lingering, then end."""
@@ -85,15 +103,20 @@ class Lane:
     def _take(self) -> Batch | None:
         count = min(len(self._items), self._batch_max)
         items = [self._items.popleft() for _ in range(count)]
-        if not self._closing:
-            if not self._items:
-                self._some.clear()
-            if len(self._items) < self._batch_max:
-                self._full.clear()
+        self._mark()
         if not items:
             return None
         full = count == self._batch_max
         return Batch(items, Trigger.SIZE if full else Trigger.FLUSH if self._closing else Trigger.TIMEOUT)
+
+    def _mark(self) -> None:
+        """Bring both events in line with what is left."""
+        if self._closing:
+            return
+        if not self._items:
+            self._some.clear()
+        if len(self._items) < self._batch_max:
+            self._full.clear()
 
 
 class Batcher:

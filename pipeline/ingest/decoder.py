@@ -1,15 +1,60 @@
 """From bytes to an event, or to the reason why they are none. Pure: the same bytes, the same answer."""
 
-from typing import Any
+import json
+from base64 import b64decode
+from binascii import Error as Base64Error
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from pipeline.errors import EventError
-from pipeline.events import DATA_SCHEMAS, INVOICE_GENERATED, ORDER_PROCESSED, Event, InvoiceEvent, Reason
+from pipeline.events import (
+    DATA_SCHEMAS,
+    INVOICE_GENERATED,
+    ORDER_PROCESSED,
+    SPEC_VERSION,
+    Attributes,
+    Event,
+    InvoiceEvent,
+    InvoiceGenerated,
+    OrderEvent,
+    OrderProcessed,
+    Reason,
+)
+from pipeline.ingest.content_mode import (
+    JSON_TYPE,
+    ContentMode,
+    content_mode,
+    header_attributes,
+    type_of_routing_key,
+)
 from pipeline.ingest.delivery import Delivery
 
-STRUCTURED_TYPES = ("application/cloudevents+json", "application/json")
+PLAIN_SOURCE: Final = "urn:postorder:plain"
+IDENTITY_HEADER: Final = "idempotency-key"
 _DETAIL_CHARS_MAX = 200
+_UNUSUAL_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
+
+
+class Decoded(NamedTuple):
+    """An event, and its data in canonical JSON: the same for two spellings of the same data."""
+
+    event: Event
+    canonical: bytes
+
+
+class _Carrier(Attributes, frozen=True, kw_only=True):
+    """A structured event whose data is base64, as the JSON format allows."""
+
+    type: str
+    data_base64: str
+
+
+class _Probe(msgspec.Struct, frozen=True):
+    specversion: msgspec.Raw = msgspec.Raw()
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Decoder:
@@ -18,38 +63,154 @@ class Decoder:
     def __init__(self, *, message_bytes_max: int) -> None:
         self._message_bytes_max = message_bytes_max
         self._structured = msgspec.json.Decoder(Event)
+        self._members = msgspec.json.Decoder(list[msgspec.Raw])
+        self._carrier = msgspec.json.Decoder(_Carrier)
+        self._probe = msgspec.json.Decoder(_Probe)
+        self._data: dict[str, msgspec.json.Decoder[Any]] = {
+            ORDER_PROCESSED: msgspec.json.Decoder(OrderProcessed),
+            INVOICE_GENERATED: msgspec.json.Decoder(InvoiceGenerated),
+        }
 
-    def decode(self, delivery: Delivery) -> Event:
-        """Return the event of a delivery. Raises EventError with the reason for quarantine."""
-        body = delivery.body
-        if len(body) > self._message_bytes_max:
-            raise EventError(Reason.TOO_LARGE, f"{len(body)} bytes; {self._message_bytes_max} are allowed")
-        _check_content_type(delivery.content_type)
+    def mode(self, delivery: Delivery) -> ContentMode:
+        """Return how the events are put into a delivery. Raises EventError for a bad type or size."""
+        if len(delivery.body) > self._message_bytes_max:
+            raise EventError(
+                Reason.TOO_LARGE, f"{len(delivery.body)} bytes; {self._message_bytes_max} are allowed"
+            )
+        return content_mode(delivery.content_type, delivery.content_encoding)
+
+    def decode(self, delivery: Delivery) -> Decoded:
+        """Return the one event of a delivery that is no batch. Raises EventError with the reason."""
+        if self.mode(delivery) is ContentMode.STRUCTURED:
+            return self.decode_structured(delivery.body)
+        return self._decode_json(delivery)
+
+    def members(self, delivery: Delivery) -> list[bytes]:
+        """Return the events of a batch as they stand in it. Raises EventError when it is no JSON array."""
+        try:
+            str(delivery.body, "utf-8")
+            return [bytes(member) for member in self._members.decode(delivery.body)]
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+            raise _explained(error) from None
+
+    def decode_structured(self, body: bytes) -> Decoded:
+        """Return the event of a structured body. Raises EventError with the reason."""
         try:
             # The JSON decoder skips unknown fields without looking, so bad UTF-8 could hide there.
             str(body, "utf-8")
             event: Event = self._structured.decode(body)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+            if b'"data_base64"' in body and "missing required field `data`" in str(error):
+                return self._decode_carrier(body)
             raise _explained(error) from None
-        expected = DATA_SCHEMAS[INVOICE_GENERATED if type(event) is InvoiceEvent else ORDER_PROCESSED]
-        if event.dataschema is not None and event.dataschema != expected:
-            raise EventError(Reason.UNKNOWN_SCHEMA, f"`dataschema` must be {expected} or absent")
-        if b"\\u0000" in body and _has_nul(msgspec.to_builtins(event)):
-            raise EventError(Reason.INVALID_DATA, "a text holds the character NUL, which cannot be stored")
-        return event
+        return _checked(event, body, attributes_in_body=True)
+
+    def _decode_carrier(self, body: bytes) -> Decoded:
+        try:
+            carrier = self._carrier.decode(body)
+            data = b64decode(carrier.data_base64, validate=True)
+        except ValueError as error:
+            raise _explained(error) from None
+        _check_unique_keys(body)
+        attributes = {name: getattr(carrier, name) for name in Attributes.__struct_fields__}
+        return self._decode_data(carrier.type, attributes, data)
+
+    def _decode_json(self, delivery: Delivery) -> Decoded:
+        """Decode application/json: binary mode by its headers, else structured, else a plain publisher's."""
+        headers = delivery.properties.headers
+        if found := header_attributes(headers):
+            return self._decode_binary(found, delivery.body)
+        try:
+            structured = bool(self._probe.decode(delivery.body).specversion)
+        except (msgspec.DecodeError, RecursionError):
+            structured = True  # whatever it is, the structured decoder says best what is wrong
+        if structured:
+            return self.decode_structured(delivery.body)
+        event_type = type_of_routing_key(delivery.routing_key)
+        identity = headers.get(IDENTITY_HEADER)
+        attributes = {
+            "specversion": SPEC_VERSION,
+            "source": PLAIN_SOURCE,
+            # Without one of its own, an event is the one event of its type for that order or invoice.
+            "id": identity if isinstance(identity, str) and identity else None,
+        }
+        return self._decode_data(event_type, attributes, delivery.body)
+
+    def _decode_binary(self, found: dict[str, str], body: bytes) -> Decoded:
+        known = {name: found[name] for name in Attributes.__struct_fields__ if name in found}
+        try:
+            attributes = msgspec.convert(known, Attributes, strict=True)
+        except msgspec.ValidationError as error:
+            raise EventError(Reason.INVALID_ENVELOPE, f"headers: {error}") from None
+        if "type" not in found:
+            raise EventError(Reason.INVALID_ENVELOPE, "headers: the attribute `type` is missing")
+        return self._decode_data(found["type"], msgspec.structs.asdict(attributes), body)
+
+    def _decode_data(self, event_type: str, attributes: dict[str, Any], body: bytes) -> Decoded:
+        """Decode data that came apart from its attributes."""
+        decoder = self._data.get(event_type)
+        if decoder is None:
+            raise _unknown_type()
+        if attributes.get("datacontenttype") not in (None, JSON_TYPE):
+            raise EventError(Reason.UNSUPPORTED_CONTENT_TYPE, f"`datacontenttype` must be {JSON_TYPE}")
+        try:
+            str(body, "utf-8")
+            data: Any = decoder.decode(body)
+            if attributes["id"] is None:
+                attributes["id"] = _natural_id(data)
+            kind: type[OrderEvent | InvoiceEvent] = (
+                OrderEvent if isinstance(data, OrderProcessed) else InvoiceEvent
+            )
+            event = kind(**attributes, data=data)
+        except msgspec.ValidationError as error:
+            raise EventError(Reason.INVALID_DATA, str(error)[:_DETAIL_CHARS_MAX]) from None
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError, ValueError) as error:
+            raise _explained(error) from None
+        return _checked(event, body, attributes_in_body=False)
 
 
-def _check_content_type(content_type: str | None) -> None:
-    """Refuse what is not JSON in UTF-8. No content type at all is taken as structured JSON."""
-    if content_type is None:
-        return
-    media_type, _, parameters = content_type.partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if media_type.strip().lower() not in STRUCTURED_TYPES or charset not in ("", "utf-8"):
-        raise EventError(
-            Reason.UNSUPPORTED_CONTENT_TYPE,
-            f"must be {STRUCTURED_TYPES[0]} in UTF-8, not {content_type[:80]}",
-        )
+def _natural_id(data: OrderProcessed | InvoiceGenerated) -> str:
+    return data.order_id if isinstance(data, OrderProcessed) else f"{data.order_id}/{data.invoice_id}"
+
+
+def _checked(event: Event, body: bytes, *, attributes_in_body: bool) -> Decoded:
+    """Check what the types cannot say, and return the event with its canonical data."""
+    expected = DATA_SCHEMAS[INVOICE_GENERATED if type(event) is InvoiceEvent else ORDER_PROCESSED]
+    if event.dataschema is not None and event.dataschema != expected:
+        raise EventError(Reason.UNKNOWN_SCHEMA, f"`dataschema` must be {expected} or absent")
+    if b"\\u0000" in body and _has_nul(msgspec.to_builtins(event)):
+        raise EventError(Reason.INVALID_DATA, "a text holds the character NUL, which cannot be stored")
+    canonical = _encode(event.data)
+    # As many keys as the event has fields: then none is there twice. Any doubt is settled by looking.
+    keys = canonical.count(b'":') + (_attribute_count(event) if attributes_in_body else 0)
+    if body.count(b'":') != keys or any(colon in body for colon in _UNUSUAL_COLONS):
+        _check_unique_keys(body)
+    return Decoded(event, canonical)
+
+
+def _attribute_count(event: Event) -> int:
+    optional = (event.time, event.datacontenttype, event.dataschema)
+    return 5 + sum(value is not None for value in optional)  # specversion, id, source, type, data
+
+
+def _check_unique_keys(body: bytes) -> None:
+    """Raise EventError when a JSON object has a key twice: readers differ on which one counts."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> None:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise EventError(Reason.DUPLICATE_KEY, "an object has the same key twice")
+
+    try:
+        json.loads(body, object_pairs_hook=unique)
+    except RecursionError:
+        raise EventError(Reason.MALFORMED_JSON, "nested too deeply") from None
+    except ValueError as error:
+        # The event decoder skips unknown fields faster than it checks them.
+        raise EventError(Reason.MALFORMED_JSON, type(error).__name__) from None
+
+
+def _unknown_type() -> EventError:
+    return EventError(Reason.UNKNOWN_TYPE, f"`type` must be {ORDER_PROCESSED} or {INVOICE_GENERATED}")
 
 
 def _explained(error: Exception) -> EventError:
@@ -57,16 +218,17 @@ def _explained(error: Exception) -> EventError:
     text = str(error)[:_DETAIL_CHARS_MAX]
     match error:
         case msgspec.ValidationError() if text.endswith("`$.type`"):
-            known = f"`type` must be {ORDER_PROCESSED} or {INVOICE_GENERATED}"
-            return EventError(Reason.UNKNOWN_TYPE, known)
+            return _unknown_type()
         case msgspec.ValidationError() if "`$.data" in text or "field `data`" in text:
             return EventError(Reason.INVALID_DATA, text)
         case msgspec.ValidationError():
             return EventError(Reason.INVALID_ENVELOPE, text)
         case UnicodeDecodeError():
-            return EventError(Reason.MALFORMED_JSON, f"not UTF-8 at byte {error.start}")
+            text = f"not UTF-8 at byte {error.start}"
         case RecursionError():
-            return EventError(Reason.MALFORMED_JSON, "nested too deeply")
+            text = "nested too deeply"
+        case Base64Error():
+            return EventError(Reason.INVALID_DATA, "`data_base64` is not base64")
     return EventError(Reason.MALFORMED_JSON, text)
 
 

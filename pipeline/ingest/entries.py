@@ -14,7 +14,10 @@ import orjson
 
 from pipeline.errors import EventError
 from pipeline.events import Document, Event, InvoiceEvent, OrderEvent, Reason
+from pipeline.ingest.content_mode import STRUCTURED_TYPE
+from pipeline.ingest.decoder import Decoded
 from pipeline.ingest.delivery import Delivery
+from pipeline.ingest.parking import OWN_HEADERS
 from pipeline.sharding.router import Router
 from pipeline.sharding.slots import slot_of_digest
 from pipeline.storage.rows import AnyRow, Entry, InvoiceRow, OrderRow, QuarantineRow
@@ -36,24 +39,40 @@ class EntryBuilder:
         self._document_hosts = frozenset(host.lower() for host in document_hosts)
         self._schemes = ("https", "http") if allow_http else ("https",)
 
-    def of_event(self, event: Event, delivery: Delivery) -> tuple[str, Entry[AnyRow]]:
-        """Return the shard and the entry of an event. Raises EventError for a document that is no good."""
+    def of_event(
+        self, decoded: Decoded, delivery: Delivery, member: bytes | None = None
+    ) -> tuple[str, Entry[AnyRow]]:
+        """Return the shard and the entry of an event; `member` are its bytes when it came in a batch.
+
+        Raises EventError for a document that is no good.
+        """
+        event, canonical = decoded
         shard, slot, digest = self._router.place(event.data.order_id)
         effect = digest[: _HASH_BYTES - 1].hex()
-        build = self._invoice_row if isinstance(event, InvoiceEvent) else _order_row
-        row = build(event, slot, effect)  # type: ignore[arg-type]  # the function was chosen by the type
-        return shard, Entry(row, partial(self.quarantine_row, delivery))
+        # Of the data as understood, not as spelt: white space or the order of fields makes no new payload.
+        payload_hash = sha256(canonical).digest()[:_HASH_BYTES].hex()
+        row: AnyRow
+        if isinstance(event, InvoiceEvent):
+            row = self._invoice_row(event, slot, effect, payload_hash)
+        else:
+            row = _order_row(event, slot, effect, payload_hash)
+        return shard, Entry(row, partial(self.quarantine_row, delivery, member))
 
-    def of_bad_delivery(self, delivery: Delivery, error: EventError) -> tuple[str, Entry[AnyRow]]:
-        """Return the shard and the entry of a delivery that goes to quarantine."""
-        row = self.quarantine_row(delivery, error.reason, error.detail)
-        return self._router.shard_of(row.slot), Entry(row, partial(self.quarantine_row, delivery))
+    def of_bad_event(
+        self, error: EventError, delivery: Delivery, member: bytes | None = None
+    ) -> tuple[str, Entry[AnyRow]]:
+        """Return the shard and the entry of what goes to quarantine: a delivery, or one member of a batch."""
+        row = self.quarantine_row(delivery, member, error.reason, error.detail)
+        return self._router.shard_of(row.slot), Entry(row, partial(self.quarantine_row, delivery, member))
 
-    def quarantine_row(self, delivery: Delivery, reason: str, detail: str) -> QuarantineRow:
-        """Keep a delivery byte for byte. The same delivery always gets the same id and slot."""
-        headers = orjson.dumps(dict(delivery.headers), default=_json_header, option=orjson.OPT_NON_STR_KEYS)
-        parts = (delivery.queue, delivery.routing_key, delivery.content_type, delivery.message_id, headers)
-        digest = sha256(repr(parts).encode() + delivery.body).digest()
+    @staticmethod
+    def quarantine_row(delivery: Delivery, member: bytes | None, reason: str, detail: str) -> QuarantineRow:
+        """Keep a delivery, or its member, byte for byte. The same one always gets the same id and slot."""
+        body = delivery.body if member is None else member
+        content_type = delivery.content_type if member is None else STRUCTURED_TYPE
+        headers, message_id = _headers(delivery)
+        parts = (delivery.queue, delivery.routing_key, content_type, message_id, headers)
+        digest = sha256(repr(parts).encode() + body).digest()
         return QuarantineRow(
             slot=slot_of_digest(digest),
             quarantine_id=digest[:_HASH_BYTES].hex(),
@@ -62,18 +81,18 @@ class EntryBuilder:
             queue=delivery.queue,
             exchange=_storable(delivery.exchange),
             routing_key=_storable(delivery.routing_key),
-            content_type=_storable(delivery.content_type),
-            message_id=_storable(delivery.message_id),
+            content_type=_storable(content_type),
+            message_id=_storable(message_id),
             headers=headers.decode().replace("\\u0000", "\\ufffd"),
-            body=delivery.body,
+            body=body,
         )
 
-    def _invoice_row(self, event: InvoiceEvent, slot: int, effect: str) -> InvoiceRow:
+    def _invoice_row(self, event: InvoiceEvent, slot: int, effect: str, payload_hash: str) -> InvoiceRow:
         data = event.data
         return InvoiceRow(
             slot,
             _event_key(event),
-            _payload_hash(event),
+            payload_hash,
             event.source,
             event.id,
             event.time,
@@ -120,13 +139,13 @@ class EntryBuilder:
         return document.url
 
 
-def _order_row(event: OrderEvent, slot: int, effect: str) -> OrderRow:
+def _order_row(event: OrderEvent, slot: int, effect: str, payload_hash: str) -> OrderRow:
     data = event.data
     customer = data.customer
     return OrderRow(
         slot,
         _event_key(event),
-        _payload_hash(event),
+        payload_hash,
         event.source,
         event.id,
         event.time,
@@ -151,9 +170,16 @@ def _event_key(event: Event) -> str:
     return sha256(f"{event.source}\n{event.id}".encode()).digest()[:_HASH_BYTES].hex()
 
 
-def _payload_hash(event: Event) -> str:
-    # Of the data as understood, not as spelt: white space or the order of fields makes no new payload.
-    return sha256(_encode_json(event.data)).digest()[:_HASH_BYTES].hex()
+def _headers(delivery: Delivery) -> tuple[bytes, str | None]:
+    """Return a delivery's headers as JSON, and its message id; what cannot be read is kept as bytes."""
+    try:
+        properties = delivery.properties
+    except EventError:
+        return orjson.dumps({"undecodable_base64": b64encode(delivery.raw_properties).decode()}), None
+    # What parking added is not the publisher's; without it, the same message has the same id again.
+    headers = {name: value for name, value in properties.headers.items() if name not in OWN_HEADERS}
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS
+    return orjson.dumps(headers, default=_json_header, option=options), properties.message_id
 
 
 def _storable(text: Any) -> Any:

@@ -112,3 +112,7 @@ ON CONFLICT (slot, quarantine_id) DO UPDATE
 -- Always the last statement: its row makes the commit wait for the replica, whatever the batch held.
 INSERT INTO intake_batch (trigger, events, orders, invoices, duplicates, quarantined)
 VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: probe
+-- Writes to the WAL only, so the commit waits for the replica; refused by a server in recovery.
+SELECT pg_logical_emit_message(true, 'postorder.probe', '');

@@ -89,6 +89,11 @@ class IntakeWriter:
             await connection.execute(INTAKE["record_intake_batch"], trigger, counts.events, *counts)
         return counts
 
+    async def probe(self) -> None:
+        """Commit something that leaves no row; return when it is durable as `write` promises."""
+        async with self._node.connection() as connection:
+            await connection.execute(INTAKE["probe"])
+
     async def _store_orders(
         self, connection: PoolConnectionProxy, orders: dict[str, Entry[OrderRow]]
     ) -> list[Entry[OrderRow]]:

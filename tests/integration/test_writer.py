@@ -1,23 +1,27 @@
 """The intake transaction on a real shard, and what the processor makes of its failures."""
 
-from collections.abc import Callable
+import asyncio
 
 import orjson
 import pytest
+from deliveries import ParkingLot, delivery
 from real_stack import Bench, order_event
 
-from consumers.event_files import as_delivery
 from pipeline.clock import SystemClock
 from pipeline.ingest.batcher import Batcher
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.entries import EntryBuilder
+from pipeline.ingest.lane_writer import LaneWriter
+from pipeline.ingest.pressure import Pressure
 from pipeline.ingest.processor import Processor
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
 from pipeline.sharding.router import Router
 
 pytestmark = pytest.mark.integration
+
+PARK_AFTER_S = 0.5
 
 
 class Flow:
@@ -29,16 +33,35 @@ class Flow:
         entries = EntryBuilder(
             Router(bench.cluster.shard_map), document_bytes_max=10_000, document_hosts=(), allow_http=False
         )
+        metrics, pressure, self.parking = Metrics(), Pressure(high=20_000), ParkingLot()
+        batcher = Batcher(list(bench.cluster.shards), batch_max=100, linger_s=0.005)
+        tasks = Tasks(lambda _name, error: self.crashes.append(error))
+        self.writers = [
+            LaneWriter(
+                bench.cluster[name],
+                lane,
+                parking=self.parking,
+                park_after_s=PARK_AFTER_S,
+                attempts_max=3,
+                pressure=pressure,
+                metrics=metrics,
+                clock=SystemClock(),
+                on_committed=lambda _shard: None,
+                tasks=tasks,
+            )
+            for name, lane in batcher.lanes.items()
+        ]
         self.processor = Processor(
             decoder=Decoder(message_bytes_max=1_000_000),
             entries=entries,
-            batcher=Batcher(list(bench.cluster.shards), batch_max=100, linger_s=0.005),
-            cluster=bench.cluster,
+            batcher=batcher,
+            writers=self.writers,
             batches_in_flight=2,
-            metrics=Metrics(),
+            park_after_s=PARK_AFTER_S,
+            pressure=pressure,
+            metrics=metrics,
             clock=SystemClock(),
-            on_committed=lambda _shard: None,
-            tasks=Tasks(lambda _name, error: self.crashes.append(error)),
+            tasks=tasks,
         )
 
     def give(self, *bodies: bytes) -> None:
@@ -46,17 +69,10 @@ class Flow:
             self.processor.accept(self._delivery(body))
 
     def _delivery(self, body: bytes) -> Delivery:
-        acknowledge: Callable[[], None] = lambda: self.acknowledged.append(body)  # noqa: E731
-        blank = as_delivery(body)
-        return Delivery(
-            body=body,
-            queue="order-processed",
-            exchange="orders",
-            routing_key="order.processed",
-            content_type=None,
-            message_id=None,
-            headers=blank.headers,
-            acknowledge=acknowledge,
+        return delivery(
+            body,
+            settle=lambda _tag: self.acknowledged.append(body),
+            received_at=asyncio.get_running_loop().time(),
         )
 
 
@@ -107,7 +123,7 @@ async def test_a_time_that_no_database_can_hold_is_isolated(bench: Bench, flow: 
     assert (await bench.status()).totals["orders"] == 3
 
 
-async def test_a_shard_that_is_away_holds_its_events_and_not_the_others(bench: Bench, flow: Flow) -> None:
+async def test_a_shard_that_is_away_parks_its_events(bench: Bench, flow: Flow) -> None:
     """The other shard's events are stored and acknowledged meanwhile, and none of either is lost."""
     shard_map = bench.cluster.shard_map
     router = Router(shard_map)
@@ -116,15 +132,22 @@ async def test_a_shard_that_is_away_holds_its_events_and_not_the_others(bench: B
     there = [name for name in names if router.place(name).shard != away]
     await bench.cluster[away].primary.close()
     flow.give(*(orjson.dumps(order_event(name)) for name in names))
-
-    async def stored() -> bool:
-        return len(flow.acknowledged) == len(there)
-
-    await bench.until(stored, "the other shard's events are acknowledged")
+    async with asyncio.timeout(20):
+        while len(flow.acknowledged) < len(names):
+            await asyncio.sleep(0.05)
+    assert len(await bench.rows("SELECT FROM orders")) == len(there)
+    assert len(flow.parking.parcels) == len(names) - len(there)
+    assert {parcel.trips for parcel in flow.parking.parcels} == {1}
     await bench.cluster[away].primary.open()
+    await bench.until(lambda: _back(flow), "the shard is known to be back")
+    flow.give(*(parcel.body for parcel in flow.parking.parcels))
     await flow.processor.drain()
-    assert len(flow.acknowledged) == len(names)
-    assert (await bench.status()).totals["orders"] == len(names)
+    status = await bench.status()
+    assert (status.totals["orders"], status.totals["duplicates"]) == (len(names), 0)
+
+
+async def _back(flow: Flow) -> bool:
+    return "away" not in repr(flow.writers)
 
 
 async def test_a_batch_of_duplicates_still_writes_a_row_that_waits_for_the_replica(

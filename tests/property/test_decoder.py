@@ -2,6 +2,7 @@
 
 import json
 
+from deliveries import delivery
 from hypothesis import given
 from hypothesis import strategies as st
 from real_stack import order_event
@@ -9,7 +10,6 @@ from real_stack import order_event
 from pipeline.errors import EventError
 from pipeline.events import Reason
 from pipeline.ingest.decoder import Decoder
-from pipeline.ingest.delivery import Delivery
 
 decoder = Decoder(message_bytes_max=1_000_000)
 CANARY = "canary-7f3a"
@@ -19,18 +19,8 @@ VALID = json.dumps(
 
 
 def decode(body: bytes) -> None:
-    delivery = Delivery(
-        body=body,
-        queue="q",
-        exchange="",
-        routing_key="",
-        content_type=None,
-        message_id=None,
-        headers={},
-        acknowledge=lambda: None,
-    )
     try:
-        decoder.decode(delivery)
+        decoder.decode(delivery(body))
     except EventError as error:
         assert error.reason in set(Reason)
         assert CANARY not in error.detail

@@ -14,7 +14,7 @@ def item(number: int) -> Item:
 
 
 def numbers(batch) -> list[int]:
-    return [entry for entry, _ in batch.items]
+    return [item.entry for item in batch.items]
 
 
 async def test_a_full_batch_does_not_linger() -> None:

@@ -4,28 +4,15 @@ import json
 from typing import Any
 
 import pytest
+from deliveries import delivery
 from real_stack import invoice_event, order_event
 
 from pipeline.errors import EventError
 from pipeline.events import InvoiceEvent, OrderEvent, Reason
 from pipeline.ingest.decoder import Decoder
-from pipeline.ingest.delivery import Delivery
 
 LIMIT = 20_000
 decoder = Decoder(message_bytes_max=LIMIT)
-
-
-def delivery(body: bytes, content_type: str | None = "application/cloudevents+json") -> Delivery:
-    return Delivery(
-        body=body,
-        queue="q",
-        exchange="orders",
-        routing_key="order.processed",
-        content_type=content_type,
-        message_id=None,
-        headers={},
-        acknowledge=lambda: None,
-    )
 
 
 def order(*path: str, value: Any = None, drop: bool = False) -> bytes:
@@ -139,11 +126,11 @@ BAD = {
 
 @pytest.mark.parametrize("body", GOOD.values(), ids=GOOD)
 def test_a_valid_event_is_decoded(body: bytes) -> None:
-    assert isinstance(decoder.decode(delivery(body)), OrderEvent)
+    assert isinstance(decoder.decode(delivery(body)).event, OrderEvent)
 
 
 def test_an_invoice_is_decoded() -> None:
-    assert isinstance(decoder.decode(delivery(invoice())), InvoiceEvent)
+    assert isinstance(decoder.decode(delivery(invoice())).event, InvoiceEvent)
 
 
 @pytest.mark.parametrize(("body", "reason"), BAD.values(), ids=BAD)

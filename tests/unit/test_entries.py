@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import orjson
 import pytest
+from deliveries import delivery
 from real_stack import invoice_event, order_event
 
 from consumers.event_files import as_delivery
@@ -104,13 +105,11 @@ def test_allowed_urls() -> None:
 
 
 def test_a_quarantine_row_keeps_every_byte_and_is_the_same_every_time() -> None:
-    def delivery(message_id: str) -> Delivery:
-        return Delivery(
-            body=b"\x00\xff\xfe not json",
-            queue="order-processed",
-            exchange="orders",
+    def made(message_id: str) -> Delivery:
+        return delivery(
+            b"\x00\xff\xfe not json",
+            "a\x00b",
             routing_key="order.\x00processed",
-            content_type="a\x00b",
             message_id=message_id,
             headers={
                 "n": 1,
@@ -119,14 +118,13 @@ def test_a_quarantine_row_keeps_every_byte_and_is_the_same_every_time() -> None:
                 "d": {"x": "\x00"},
                 "o": {1},
             },
-            acknowledge=lambda: None,
         )
 
-    first = builder().quarantine_row(delivery("m-1"), "malformed_json", "a\x00detail")
-    assert first == builder().quarantine_row(delivery("m-1"), "malformed_json", "a\x00detail")
+    first = builder().quarantine_row(made("m-1"), None, "malformed_json", "a\x00detail")
+    assert first == builder().quarantine_row(made("m-1"), None, "malformed_json", "a\x00detail")
     assert first.body == b"\x00\xff\xfe not json"
     assert orjson.loads(first.headers)["b"] == {"base64": "AP8="}
     assert "\x00" not in "".join(text for text in first if isinstance(text, str))
     assert (
-        first.quarantine_id != builder().quarantine_row(delivery("m-2"), "malformed_json", "").quarantine_id
+        first.quarantine_id != builder().quarantine_row(made("m-2"), None, "malformed_json", "").quarantine_id
     )

@@ -1,0 +1,159 @@
+"""The reference reader: the same deliveries through aio-pika. Selected by `amqp.reader`."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractChannel as UnderlayChannel
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import InvalidFrameError
+
+from consumers.acks import AckTracker
+from consumers.connection import BROKER_ERRORS, explain, open_connection
+from pipeline.errors import BrokerUnavailableError
+from pipeline.ingest.delivery import Delivery, Properties
+from pipeline.settings import AmqpSettings
+
+log = structlog.get_logger(__name__)
+
+_ACK_INTERVAL_S = 0.005  # acknowledgements are gathered for this long, so that one frame covers many
+
+
+class AioPikaSession:
+    """One connection's life: a channel, its consumer, and the acknowledgements that belong to it.
+
+    Consumes on the channel below aio-pika's: its message class raises for values that a broker may hold
+    (delivery mode 7, expiration "abc"), after which such a message would stay unsettled for ever.
+    """
+
+    def __init__(
+        self, queue: str, settings: AmqpSettings, deliver: Callable[[Delivery], None], prefetch: int
+    ) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._deliver = deliver
+        self._prefetch = prefetch
+        self._acks = AckTracker()
+        self._flush: asyncio.TimerHandle | None = None
+        self._acknowledging: set[asyncio.Task[None]] = set()
+        self._lost = asyncio.Event()
+        self._error = ""
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._underlay: UnderlayChannel | None = None
+        self._consumer_tag = ""
+        self.open_deliveries = 0
+        self.lost_by_decoding = False
+
+    def __repr__(self) -> str:
+        return f"AioPikaSession({self._queue}: {self.open_deliveries} open, {self._acks!r})"
+
+    async def open(self) -> None:
+        """Connect and begin to deliver. Raises BrokerUnavailableError."""
+        self._connection = await open_connection(self._settings, f"postorder {self._queue}")
+        self._connection.close_callbacks.add(self._on_lost)
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                self._channel = await self._connection.channel(publisher_confirms=False)
+                self._channel.close_callbacks.add(self._on_lost)
+                await self._channel.set_qos(prefetch_count=self._prefetch)
+                await self._channel.declare_queue(self._queue, passive=True)
+                self._underlay = await self._channel.get_underlay_channel()
+                answer = await self._underlay.basic_consume(self._queue, self._on_message)
+                self._consumer_tag = answer.consumer_tag or ""
+        except BROKER_ERRORS as error:
+            await self.close()
+            raise BrokerUnavailableError(explain(error, self._settings)) from error
+
+    def _on_lost(self, _sender: object, error: BaseException | None) -> None:
+        self._error = self._error or type(error).__name__
+        if isinstance(error, InvalidFrameError | ValueError | RecursionError | KeyError | OverflowError):
+            self.lost_by_decoding = True
+        self._lost.set()
+
+    async def _on_message(self, message: DeliveredMessage) -> None:
+        properties = message.header.properties
+        self.open_deliveries += 1
+        self._deliver(
+            Delivery(
+                bytes(message.body),
+                self._queue,
+                message.exchange or "",
+                message.routing_key or "",
+                properties.content_type or None,
+                properties.content_encoding or None,
+                b"",
+                partial(_properties, properties.headers or {}, properties.message_id),
+                self._settle,
+                message.delivery_tag or 0,
+                asyncio.get_running_loop().time(),
+            )
+        )
+
+    def _settle(self, tag: int) -> None:
+        self.open_deliveries -= 1
+        self._acks.settle(tag)
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(_ACK_INTERVAL_S, self._start_acknowledging)
+
+    def _start_acknowledging(self) -> None:
+        self._flush = None
+        task = asyncio.create_task(self._acknowledge())
+        self._acknowledging.add(task)
+        task.add_done_callback(self._acknowledging.discard)
+
+    async def _acknowledge(self, *, everything: bool = False) -> None:
+        if self._underlay is None or self._lost.is_set():
+            return  # the tags died with their channel; the broker delivers those messages again
+        try:
+            if (tag := self._acks.take_multiple()) is not None:
+                await self._underlay.basic_ack(tag, multiple=True)
+            if everything or self._acks.ahead > self._prefetch // 4:
+                # One slow shard must not hold back the others' acknowledgements, and with them the window.
+                for single in self._acks.take_single():
+                    await self._underlay.basic_ack(single)
+        except BROKER_ERRORS as error:
+            log.warning("amqp.ack_failed", queue=self._queue, error=type(error).__name__)
+            self._lost.set()
+
+    async def wait_lost(self) -> str:
+        """Return why, when the connection, its channel or its consumer has ended."""
+        await self._lost.wait()
+        return self._error
+
+    def pause(self, paused: bool) -> None:  # noqa: FBT001  # the one argument is the state
+        """Do nothing: the library reads on. The prefetch is what bounds this reader."""
+
+    async def cancel(self) -> None:
+        """Take no more deliveries."""
+        if self._underlay is None or self._lost.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await self._underlay.basic_cancel(self._consumer_tag)
+        except BROKER_ERRORS as error:
+            log.warning("amqp.cancel_failed", queue=self._queue, error=type(error).__name__)
+            self._lost.set()
+
+    async def close(self) -> None:
+        """Send the last acknowledgements and close."""
+        if self._flush is not None:
+            self._flush.cancel()
+        if self._acknowledging:
+            await asyncio.wait(self._acknowledging, timeout=self._settings.connect_timeout_s)
+        await self._acknowledge(everything=True)
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._lost.set()
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await connection.close()
+        except BROKER_ERRORS:
+            pass  # it is gone already
+
+
+def _properties(headers: Mapping[str, object], message_id: str | None, _raw: bytes) -> Properties:
+    return Properties(headers=headers, message_id=message_id)

@@ -1,0 +1,99 @@
+"""Parking through the broker: parcels onto the retry ladder, each confirmed before it is acknowledged."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import uuid4
+
+import structlog
+
+from consumers.lean.publisher import LeanPublisher
+from consumers.lean.wire import property_bytes, route_of
+from consumers.topology import RETRY_LADDER_S, retry_exchange
+from pipeline.errors import BrokerUnavailableError, EventError
+from pipeline.ingest.parking import ATTEMPTS_HEADER, OWN_HEADERS, PARKED_HEADER, ROUTING_KEY_HEADER, Parcel
+from pipeline.settings import AmqpSettings
+
+log = structlog.get_logger(__name__)
+
+# The longer a shard is away, the more is parked, and the less often each message should go round.
+_TRIP_DELAYS_S = (1, 5, 5, 30, 30, 30, 300)
+
+
+class BrokerParking:
+    """A connection of its own in confirm mode, opened when first needed. Mutable state: `_publisher`."""
+
+    name = "parking"
+
+    def __init__(self, settings: AmqpSettings) -> None:
+        self._settings = settings
+        self._publisher: LeanPublisher | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"BrokerParking({self._publisher!r})"
+
+    async def park(self, parcels: Sequence[Parcel]) -> None:
+        """Return when every parcel is confirmed. Raises BrokerUnavailableError: then none counts."""
+        async with self._one_at_a_time:
+            publisher = await self._open()
+            try:
+                for parcel in parcels:
+                    await publisher.publish(*_message(parcel))
+                await publisher.settled(self._settings.publish_timeout_s)
+            except BrokerUnavailableError:
+                self._publisher = None
+                await publisher.close()
+                raise
+
+    async def _open(self) -> LeanPublisher:
+        if self._publisher is None or self._publisher.lost.is_set():
+            publisher = LeanPublisher(self._settings, "postorder parking", self._settings.publish_window)
+            await publisher.open()
+            self._publisher = publisher
+        return self._publisher
+
+    async def start(self) -> None:
+        """Nothing yet: most processes never park."""
+
+    async def drain(self) -> None:
+        """Nothing: every park call waits for its own confirms."""
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            await publisher.close()
+
+
+def delay_of(parcel: Parcel) -> int:
+    """Return the rung for a parcel, in seconds."""
+    rounds = parcel.attempts or parcel.trips
+    rungs = RETRY_LADDER_S if parcel.attempts else _TRIP_DELAYS_S
+    return rungs[min(rounds, len(rungs)) - 1]
+
+
+def _message(parcel: Parcel) -> tuple[bytes, bytes, bytes]:
+    """Return route, properties and body of a parcel's message."""
+    delivery = parcel.delivery
+    try:
+        properties = delivery.properties
+        kept = {name: value for name, value in properties.headers.items() if name not in OWN_HEADERS}
+        message_id = properties.message_id
+    except EventError:
+        kept, message_id = {}, None  # what nobody can read, nobody can carry over; the event is in the body
+    headers = {
+        **kept,
+        ATTEMPTS_HEADER: parcel.attempts,
+        PARKED_HEADER: parcel.trips,
+        ROUTING_KEY_HEADER: delivery.routing_key,
+    }
+    return (
+        route_of(retry_exchange(delay_of(parcel)), delivery.queue, mandatory=False),
+        property_bytes(
+            content_type=parcel.content_type,
+            content_encoding=delivery.content_encoding,
+            headers=headers,
+            message_id=message_id or uuid4().hex,
+        ),
+        parcel.body,
+    )

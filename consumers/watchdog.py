@@ -1,0 +1,101 @@
+"""Counts consumers from the outside: a consumer that believes it consumes and does not is started anew."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from aio_pika.abc import AbstractConnection
+
+from consumers.amqp import QueueConsumer
+from consumers.connection import BROKER_ERRORS, open_connection
+from consumers.topology import queue_depths
+from pipeline.clock import Clock
+from pipeline.errors import BrokerUnavailableError
+from pipeline.lifecycle import Tasks
+from pipeline.observability.metrics import Metrics
+from pipeline.settings import AmqpSettings
+
+log = structlog.get_logger(__name__)
+
+_INTERVAL_S = 5.0
+_LOOKS = 2  # a consumer that has just connected may not be counted yet
+
+
+class Watchdog:
+    """Looks at the queues every few seconds on a connection of its own. Mutable state: `_missing`."""
+
+    name = "watchdog"
+
+    def __init__(
+        self,
+        consumers: Sequence[QueueConsumer],
+        *,
+        settings: AmqpSettings,
+        metrics: Metrics,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> None:
+        self._consumers = consumers
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._tasks = tasks
+        self._connection: AbstractConnection | None = None
+        self._missing = dict.fromkeys((consumer.queue for consumer in consumers), 0)
+
+    def __repr__(self) -> str:
+        return f"Watchdog({self._missing})"
+
+    async def start(self) -> None:
+        """Begin to look."""
+        self._tasks.start(self._watch(), self.name)
+
+    async def drain(self) -> None:
+        """Stop looking: consumers are about to go, and that is right."""
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End."""
+        await self._tasks.cancel()
+        await self._close()
+
+    async def _watch(self) -> None:
+        while True:
+            await self._clock.sleep(_INTERVAL_S)
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    await self._look()
+            except BROKER_ERRORS as error:
+                log.warning("watchdog.blind", error=type(error).__name__)
+                await self._close()
+            except BrokerUnavailableError as error:
+                log.warning("watchdog.blind", error=str(error))
+
+    async def _look(self) -> None:
+        if self._connection is None:
+            self._connection = await open_connection(self._settings, "postorder watchdog")
+        channel = await self._connection.channel()
+        depths = {depth.name: depth for depth in await queue_depths(channel)}
+        await channel.close()
+        for depth in depths.values():
+            self._metrics.queue_messages.labels(depth.name).set(depth.messages)
+            self._metrics.queue_consumers.labels(depth.name).set(depth.consumers)
+        for consumer in self._consumers:
+            await self._judge(consumer, depths[consumer.queue].consumers)
+
+    async def _judge(self, consumer: QueueConsumer, found: int) -> None:
+        gone = found == 0 and consumer.consuming
+        self._missing[consumer.queue] = self._missing[consumer.queue] + 1 if gone else 0
+        if self._missing[consumer.queue] >= _LOOKS:
+            self._missing[consumer.queue] = 0
+            log.error("watchdog.consumer_gone", queue=consumer.queue)
+            await consumer.restart()
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    await connection.close()
+            except BROKER_ERRORS:
+                pass  # it is gone already
