@@ -53,7 +53,7 @@ def find_events(text: str, decoder: Decoder) -> Iterator[FoundEvent]:
 
 def _checked(line: int, body: bytes, decoder: Decoder) -> FoundEvent:
     try:
-        event, _ = decoder.decode(as_delivery(body))
+        event = decoder.decode(as_delivery(body)).event
     except EventError as error:
         return FoundEvent(line, body, "", str(error))
     routing_key = ORDER_PROCESSED if isinstance(event, OrderEvent) else INVOICE_GENERATED

@@ -5,6 +5,7 @@ breaks a rule here never reaches a table; a bad phone number or e-mail address i
 the order is real all the same (the message is suppressed later, and says why).
 """
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
@@ -46,8 +47,12 @@ class Reason(StrEnum):
     DEFECT = "defect"
 
 
-Money = Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,13})(\.[0-9]{1,4})?\Z", max_length=19)]
-Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
+# A pattern costs msgspec 0.6 µs for each value; checked together, amounts cost a third, and the published
+# schemas still name the rule.
+_AMOUNT_PATTERN = r"(0|[1-9][0-9]{0,13})(\.[0-9]{1,4})?"
+_amounts = re.compile(rf"(?:{_AMOUNT_PATTERN};)*").fullmatch
+Money = Annotated[str, Meta(max_length=19, extra_json_schema={"pattern": f"^{_AMOUNT_PATTERN}$"})]
+Currency = Annotated[str, Meta(min_length=3, max_length=3, extra_json_schema={"pattern": "^[A-Z]{3}$"})]
 Time = Annotated[datetime, Meta(tz=True)]
 Label = Annotated[str, Meta(max_length=200)]
 Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
@@ -59,7 +64,18 @@ def _check_key(name: str, value: str) -> None:
         raise ValueError(f"`{name}` must be printable ASCII without spaces")
 
 
-class Customer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+def _check_letters(name: str, value: str) -> None:
+    if not (value.isascii() and value.isalpha() and value.isupper()):
+        raise ValueError(f"`{name}` must be capital letters A to Z")
+
+
+def _check_amounts(names: str, values: list[str]) -> None:
+    text = ";".join(values)
+    if not _amounts(text + ";") or text.count(";") != len(values) - 1:
+        raise ValueError(f"{names} must be decimal numbers such as 74.40, up to 14 digits and 4 decimals")
+
+
+class Customer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Who gets the messages. Contact fields are taken as they come and judged when a message is sent."""
 
     id: Annotated[str, Meta(max_length=ID_CHARS_MAX)] | None = None
@@ -67,10 +83,16 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     email: Annotated[str, Meta(max_length=320)] | None = None
     phone: Annotated[str, Meta(max_length=64)] | None = None
     locale: Annotated[str, Meta(max_length=35)] | None = None
-    country: Annotated[str, Meta(pattern=r"\A[A-Z]{2}\Z")] | None = None
+    country: (
+        Annotated[str, Meta(min_length=2, max_length=2, extra_json_schema={"pattern": "^[A-Z]{2}$"})] | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        if self.country is not None:
+            _check_letters("country", self.country)
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One line of an order. `unit_price` is in the order's currency."""
 
     sku: Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
@@ -79,7 +101,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: Label | None = None
 
 
-class OrderProcessed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class OrderProcessed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Data of `order.processed`: the order's processing is done, and the customer should hear of it."""
 
     order_id: Key
@@ -92,9 +114,11 @@ class OrderProcessed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     def __post_init__(self) -> None:
         _check_key("order_id", self.order_id)
+        _check_letters("currency", self.currency)
+        _check_amounts("`total` and `unit_price`", [self.total, *[line.unit_price for line in self.lines]])
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The invoice's document: either inline as base64, or at an https URL on an allowed host."""
 
     content_base64: str | None = None
@@ -107,7 +131,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError("give exactly one of `content_base64` and `url`")
 
 
-class InvoiceGenerated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class InvoiceGenerated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Data of `invoice.generated`. The customer is the order's: an invoice waits for its order."""
 
     invoice_id: Key
@@ -121,12 +145,14 @@ class InvoiceGenerated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     def __post_init__(self) -> None:
         _check_key("order_id", self.order_id)
         _check_key("invoice_id", self.invoice_id)
+        _check_letters("currency", self.currency)
+        _check_amounts("`total`", [self.total])
 
 
 # --- envelopes ------------------------------------------------------------------------------------
 
 
-class Attributes(msgspec.Struct, frozen=True, kw_only=True):
+class Attributes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The CloudEvents attributes but the type. Identity is `source` + `id`; extensions are allowed."""
 
     specversion: str
@@ -143,13 +169,13 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("`id` and `source` must have no control characters")
 
 
-class OrderEvent(Attributes, frozen=True, kw_only=True, tag_field="type", tag=ORDER_PROCESSED):
+class OrderEvent(Attributes, frozen=True, kw_only=True, gc=False, tag_field="type", tag=ORDER_PROCESSED):
     """A structured CloudEvent of type `order.processed`."""
 
     data: OrderProcessed
 
 
-class InvoiceEvent(Attributes, frozen=True, kw_only=True, tag_field="type", tag=INVOICE_GENERATED):
+class InvoiceEvent(Attributes, frozen=True, kw_only=True, gc=False, tag_field="type", tag=INVOICE_GENERATED):
     """A structured CloudEvent of type `invoice.generated`."""
 
     data: InvoiceGenerated

@@ -5,8 +5,10 @@ from collections import deque
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from pipeline.ingest.delivery import Delivery
-from pipeline.storage.rows import AnyRow, Entry
+from pipeline.storage.rows import AnyRow
 
 
 class Trigger(StrEnum):
@@ -17,10 +19,10 @@ class Trigger(StrEnum):
     FLUSH = "flush"
 
 
-class Item(NamedTuple):
-    """An event with the delivery it came in, and its bytes there when that was a batch."""
+class Item(msgspec.Struct, gc=False):
+    """An event's row, with the delivery it came in, and its bytes there when that was a batch."""
 
-    entry: Entry[AnyRow]
+    row: AnyRow
     delivery: Delivery
     member: bytes | None = None
 

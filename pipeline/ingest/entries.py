@@ -4,7 +4,6 @@ from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Sequence
-from functools import partial
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,10 +19,10 @@ from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.parking import OWN_HEADERS
 from pipeline.sharding.router import Router
 from pipeline.sharding.slots import slot_of_digest
-from pipeline.storage.rows import AnyRow, Entry, InvoiceRow, OrderRow, QuarantineRow
+from pipeline.storage.rows import AnyRow, InvoiceRow, OrderRow, QuarantineRow
 
 _HASH_BYTES = 16
-_ORDER_SMS, _ORDER_EMAIL = "01", "02"  # the last byte of an effect id, as in effect_id_of()
+_ORDER_SMS, _ORDER_EMAIL = b"\x01", b"\x02"  # the last byte of an effect id, as in effect_id_of()
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -39,55 +38,25 @@ class EntryBuilder:
         self._document_hosts = frozenset(host.lower() for host in document_hosts)
         self._schemes = ("https", "http") if allow_http else ("https",)
 
-    def of_event(
-        self, decoded: Decoded, delivery: Delivery, member: bytes | None = None
-    ) -> tuple[str, Entry[AnyRow]]:
-        """Return the shard and the entry of an event; `member` are its bytes when it came in a batch.
-
-        Raises EventError for a document that is no good.
-        """
-        event, canonical = decoded
+    def of_event(self, decoded: Decoded) -> tuple[str, AnyRow]:
+        """Return the shard and the row of an event. Raises EventError for a document that is no good."""
+        event = decoded.event
         shard, slot, digest = self._router.place(event.data.order_id)
-        effect = digest[: _HASH_BYTES - 1].hex()
+        effect = digest[: _HASH_BYTES - 1]
         # Of the data as understood, not as spelt: white space or the order of fields makes no new payload.
-        payload_hash = sha256(canonical).digest()[:_HASH_BYTES].hex()
-        row: AnyRow
+        payload_hash = sha256(decoded.canonical).digest()[:_HASH_BYTES]
         if isinstance(event, InvoiceEvent):
-            row = self._invoice_row(event, slot, effect, payload_hash)
-        else:
-            row = _order_row(event, slot, effect, payload_hash)
-        return shard, Entry(row, partial(self.quarantine_row, delivery, member))
+            return shard, self._invoice_row(event, slot, effect, payload_hash)
+        return shard, _order_row(event, slot, effect, payload_hash)
 
     def of_bad_event(
         self, error: EventError, delivery: Delivery, member: bytes | None = None
-    ) -> tuple[str, Entry[AnyRow]]:
-        """Return the shard and the entry of what goes to quarantine: a delivery, or one member of a batch."""
-        row = self.quarantine_row(delivery, member, error.reason, error.detail)
-        return self._router.shard_of(row.slot), Entry(row, partial(self.quarantine_row, delivery, member))
+    ) -> tuple[str, AnyRow]:
+        """Return the shard and the row of what goes to quarantine: a delivery, or one member of a batch."""
+        row = quarantine_row(delivery, member, error.reason, error.detail)
+        return self._router.shard_of(row.slot), row
 
-    @staticmethod
-    def quarantine_row(delivery: Delivery, member: bytes | None, reason: str, detail: str) -> QuarantineRow:
-        """Keep a delivery, or its member, byte for byte. The same one always gets the same id and slot."""
-        body = delivery.body if member is None else member
-        content_type = delivery.content_type if member is None else STRUCTURED_TYPE
-        headers, message_id = _headers(delivery)
-        parts = (delivery.queue, delivery.routing_key, content_type, message_id, headers)
-        digest = sha256(repr(parts).encode() + body).digest()
-        return QuarantineRow(
-            slot=slot_of_digest(digest),
-            quarantine_id=digest[:_HASH_BYTES].hex(),
-            reason=reason,
-            detail=_storable(detail),
-            queue=delivery.queue,
-            exchange=_storable(delivery.exchange),
-            routing_key=_storable(delivery.routing_key),
-            content_type=_storable(content_type),
-            message_id=_storable(message_id),
-            headers=headers.decode().replace("\\u0000", "\\ufffd"),
-            body=body,
-        )
-
-    def _invoice_row(self, event: InvoiceEvent, slot: int, effect: str, payload_hash: str) -> InvoiceRow:
+    def _invoice_row(self, event: InvoiceEvent, slot: int, effect: bytes, payload_hash: bytes) -> InvoiceRow:
         data = event.data
         return InvoiceRow(
             slot,
@@ -139,7 +108,29 @@ class EntryBuilder:
         return document.url
 
 
-def _order_row(event: OrderEvent, slot: int, effect: str, payload_hash: str) -> OrderRow:
+def quarantine_row(delivery: Delivery, member: bytes | None, reason: str, detail: str) -> QuarantineRow:
+    """Keep a delivery, or its member, byte for byte. The same one always gets the same id and slot."""
+    body = delivery.body if member is None else member
+    content_type = delivery.content_type if member is None else STRUCTURED_TYPE
+    headers, message_id = _headers(delivery)
+    parts = (delivery.queue, delivery.routing_key, content_type, message_id, headers)
+    digest = sha256(repr(parts).encode() + body).digest()
+    return QuarantineRow(
+        slot=slot_of_digest(digest),
+        quarantine_id=digest[:_HASH_BYTES],
+        reason=reason,
+        detail=_storable(detail),
+        queue=delivery.queue,
+        exchange=_storable(delivery.exchange),
+        routing_key=_storable(delivery.routing_key),
+        content_type=_storable(content_type),
+        message_id=_storable(message_id),
+        headers=headers.decode().replace("\\u0000", "\\ufffd"),
+        body=body,
+    )
+
+
+def _order_row(event: OrderEvent, slot: int, effect: bytes, payload_hash: bytes) -> OrderRow:
     data = event.data
     customer = data.customer
     return OrderRow(
@@ -161,13 +152,13 @@ def _order_row(event: OrderEvent, slot: int, effect: str, payload_hash: str) -> 
         customer.country,
         data.currency,
         data.total,
-        _encode_json(data.lines).decode(),
+        _encode_json(data.lines),
         data.processed_at,
     )
 
 
-def _event_key(event: Event) -> str:
-    return sha256(f"{event.source}\n{event.id}".encode()).digest()[:_HASH_BYTES].hex()
+def _event_key(event: Event) -> bytes:
+    return sha256(f"{event.source}\n{event.id}".encode()).digest()[:_HASH_BYTES]
 
 
 def _headers(delivery: Delivery) -> tuple[bytes, str | None]:

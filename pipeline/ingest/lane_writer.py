@@ -11,11 +11,12 @@ from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailableError, PostorderError, StorageRejectedError
 from pipeline.events import Reason
 from pipeline.ingest.batcher import Batch, Item, Lane, Trigger
+from pipeline.ingest.entries import quarantine_row
 from pipeline.ingest.parking import ATTEMPTS_HEADER, Parking, counter, make_parcel
 from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
-from pipeline.storage.rows import BatchCounts, Entry, QuarantineRow
+from pipeline.storage.rows import BatchCounts, QuarantineRow
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -109,13 +110,18 @@ class LaneWriter:
 
     async def _write(self, batch: Batch, patience_s: float) -> Attempt:
         """Write a batch, for a while repeatedly: a deadlock or a quick failover need not park anything."""
-        entries = [item.entry for item in batch.items]
+        items = batch.items
+        rows = [item.row for item in items]
+
+        def as_quarantined(place: int, reason: str, detail: str) -> QuarantineRow:
+            return quarantine_row(items[place].delivery, items[place].member, reason, detail)
+
         started = self._clock.monotonic()
         tries = 0
         while True:
             tries += 1
             try:
-                counts = await self._shard.writer.write(entries, batch.trigger)
+                counts = await self._shard.writer.write(rows, batch.trigger, as_quarantined)
             except StorageRejectedError as error:
                 return Attempt(Outcome.REFUSED, error=error)
             except PostorderError as error:
@@ -123,7 +129,7 @@ class LaneWriter:
                     raise
                 self._metrics.write_failures.labels(self.name).inc()
                 log.warning(
-                    "batch.write_failed", shard=self.name, error=str(error), tries=tries, events=len(entries)
+                    "batch.write_failed", shard=self.name, error=str(error), tries=tries, events=len(rows)
                 )
                 if self._away or self._clock.monotonic() - started >= patience_s:
                     return Attempt(await self._blame(), error=error)
@@ -176,7 +182,7 @@ class LaneWriter:
 
     def _observe_latency(self, items: Iterable[Item]) -> None:
         now = self._clock.now().timestamp()
-        times = (getattr(item.entry.row, "event_time", None) for item in items)
+        times = (getattr(item.row, "event_time", None) for item in items)
         self._metrics.publish_to_committed.observe_all(
             [max(0.0, now - time.timestamp()) for time in times if time is not None]
         )
@@ -210,14 +216,14 @@ class LaneWriter:
             await self._quarantine(item, Reason.RETRIES_EXHAUSTED, f"{attempts} attempts; the last: {error}")
 
     async def _quarantine(self, item: Item, reason: Reason, detail: str) -> None:
-        entry = item.entry
-        if isinstance(entry.row, QuarantineRow):
+        if isinstance(item.row, QuarantineRow):
             # Not even the quarantine takes it. Unacknowledged, it stays with the broker.
-            log.critical("event.left_with_broker", shard=self.name, quarantine_id=entry.row.quarantine_id)
+            log.critical(
+                "event.left_with_broker", shard=self.name, quarantine_id=item.row.quarantine_id.hex()
+            )
             return
-        row = entry.as_quarantined(reason, detail)
-        quarantined = item._replace(entry=Entry(row, entry.as_quarantined))
-        await self._settle(Batch([quarantined], Trigger.FLUSH))
+        row = quarantine_row(item.delivery, item.member, reason, detail)
+        await self._settle(Batch([Item(row, item.delivery, item.member)], Trigger.FLUSH))
 
     async def _park(self, items: list[Item], *, attempt: bool) -> None:
         """Give events back to the broker for later, and acknowledge them when it has them."""

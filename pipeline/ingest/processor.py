@@ -63,28 +63,28 @@ class Processor:
                 for member in members:
                     self._accept_member(delivery, member)
                 return
-            shard, entry = self._entries.of_event(self._decoder.decode(delivery), delivery)
+            shard, row = self._entries.of_event(self._decoder.decode(delivery))
         except EventError as error:
             self._refuse(error, delivery)
         except Exception as error:  # noqa: BLE001  # as in _defect
             self._refuse(_defect(error, delivery), delivery)
         else:
-            self._add(shard, Item(entry, delivery))
+            self._add(shard, Item(row, delivery))
 
     def _accept_member(self, delivery: Delivery, member: bytes) -> None:
         try:
-            shard, entry = self._entries.of_event(self._decoder.decode_structured(member), delivery, member)
+            shard, row = self._entries.of_event(self._decoder.decode_structured(member))
         except EventError as error:
             self._refuse(error, delivery, member)
         except Exception as error:  # noqa: BLE001  # as in _defect
             self._refuse(_defect(error, delivery), delivery, member)
         else:
-            self._add(shard, Item(entry, delivery, member))
+            self._add(shard, Item(row, delivery, member))
 
     def _refuse(self, error: EventError, delivery: Delivery, member: bytes | None = None) -> None:
         log.warning("event.quarantined", reason=error.reason, detail=error.detail, queue=delivery.queue)
-        shard, entry = self._entries.of_bad_event(error, delivery, member)
-        self._add(shard, Item(entry, delivery, member))
+        shard, row = self._entries.of_bad_event(error, delivery, member)
+        self._add(shard, Item(row, delivery, member))
 
     def _add(self, shard: str, item: Item) -> None:
         self._batcher.add(shard, item)

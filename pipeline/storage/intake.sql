@@ -1,67 +1,38 @@
 -- Statements of the intake transaction. Each batch runs them on one shard, between BEGIN and COMMIT.
 
--- name: store_orders
--- Returns the keys of the events that are new. $21: grace window. $22: how long a message stays useful.
+-- name: look
+-- What is known before anything is written: events applied, and orders whose invoice was here first.
+-- Two transactions that bring the same event at once both find nothing; then the unique index lets one
+-- pass, and the other is run again.
 WITH input AS (
-    SELECT * FROM unnest(
-        $1::smallint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[],
-        $7::text[], $8::uuid[], $9::uuid[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-        $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[]
-    ) AS t(slot, event_key, payload_hash, event_source, event_id, event_time,
-           order_id, sms_id, email_id, number, customer_id, customer_name, email, phone,
-           locale, country, currency, total, lines, processed_at)
-), fresh AS (
-    INSERT INTO inbox (slot, event_key, payload_hash)
-    SELECT slot, event_key, payload_hash FROM input
-    ON CONFLICT DO NOTHING
-    RETURNING slot, event_key
-), new_orders AS (
-    INSERT INTO orders (slot, order_id, number, customer_id, customer_name, email, phone, locale, country,
-                        currency, total, lines, processed_at, event_source, event_id, event_time)
-    SELECT slot, order_id, number, customer_id, customer_name, email, phone, locale, country,
-           currency, total::numeric, lines::jsonb, processed_at, event_source, event_id, event_time
-    FROM input JOIN fresh USING (slot, event_key)
-    ON CONFLICT DO NOTHING
-    RETURNING slot, event_source, event_id, order_id
-), owed AS (
-    INSERT INTO outbox (slot, effect_id, order_id, channel, kind, due_at, expires_at)
-    SELECT i.slot, m.effect_id, i.order_id, m.channel, m.kind, m.due_at, now() + $22::interval
-    FROM new_orders n
-    JOIN input i USING (slot, event_source, event_id, order_id)
-    CROSS JOIN LATERAL (VALUES
-        (i.sms_id, 'sms', 'order_sms', now()),
-        (i.email_id, 'email', 'order_email',
-         CASE WHEN EXISTS (SELECT FROM invoices v WHERE v.slot = i.slot AND v.order_id = i.order_id)
-              THEN now() ELSE now() + $21::interval END)
-    ) AS m(effect_id, channel, kind, due_at)
-    ON CONFLICT DO NOTHING
+    SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::text[]) AS t(slot, event_key, order_id)
+), known AS (
+    SELECT i.event_key, i.payload_hash FROM input JOIN inbox i USING (slot, event_key)
 )
-SELECT event_key FROM fresh;
+SELECT now() AS now,
+       (SELECT array_agg(event_key) FROM known) AS keys,
+       (SELECT array_agg(payload_hash) FROM known) AS hashes,
+       (SELECT array_agg(order_id) FROM input
+        WHERE EXISTS (SELECT FROM invoices v
+                      WHERE v.slot = input.slot AND v.order_id = input.order_id AND v.effect_id IS NULL)
+       ) AS early;
+
+-- name: known_orders
+-- Orders that another event brought before: that event's identity was another one.
+SELECT o.order_id FROM unnest($1::smallint[], $2::text[]) AS t(slot, order_id) JOIN orders o USING (slot, order_id);
 
 -- name: store_invoices
--- Returns the keys of the events that are new.
-WITH input AS (
-    SELECT * FROM unnest(
-        $1::smallint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[],
-        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[],
-        $13::text[], $14::text[], $15::bytea[], $16::text[]
-    ) AS t(slot, event_key, payload_hash, event_source, event_id, event_time,
-           order_id, invoice_id, number, currency, total, issued_at,
-           media_type, filename, document, document_url)
-), fresh AS (
-    INSERT INTO inbox (slot, event_key, payload_hash)
-    SELECT slot, event_key, payload_hash FROM input
-    ON CONFLICT DO NOTHING
-    RETURNING slot, event_key
-), stored AS (
-    INSERT INTO invoices (slot, order_id, invoice_id, number, currency, total, issued_at, media_type,
-                          filename, document, document_url, event_source, event_id, event_time)
-    SELECT slot, order_id, invoice_id, number, currency, total::numeric, issued_at, media_type,
-           filename, document, document_url, event_source, event_id, event_time
-    FROM input JOIN fresh USING (slot, event_key)
-    ON CONFLICT DO NOTHING
-)
-SELECT event_key FROM fresh;
+INSERT INTO invoices (slot, order_id, invoice_id, number, currency, total, issued_at, media_type,
+                      filename, document, document_url, event_source, event_id, event_time)
+SELECT slot, order_id, invoice_id, number, currency, total::numeric, issued_at, media_type,
+       filename, document, document_url, event_source, event_id, event_time
+FROM unnest(
+    $1::smallint[], $2::text[], $3::text[], $4::timestamptz[],
+    $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[],
+    $11::text[], $12::text[], $13::bytea[], $14::text[]
+) AS t(slot, event_source, event_id, event_time, order_id, invoice_id, number, currency, total, issued_at,
+       media_type, filename, document, document_url)
+ON CONFLICT DO NOTHING;
 
 -- name: bring_order_mails_forward
 -- An order mail that is still waiting need not wait any longer. This also takes the row's lock, so that a
@@ -90,11 +61,6 @@ WITH late AS (
 UPDATE invoices v SET effect_id = late.effect_id
 FROM late
 WHERE v.slot = late.slot AND v.order_id = late.order_id AND v.invoice_id = late.invoice_id;
-
--- name: hashes_of_known_events
-SELECT i.event_key, i.payload_hash
-FROM unnest($1::smallint[], $2::uuid[]) AS t(slot, event_key)
-JOIN inbox i USING (slot, event_key);
 
 -- name: quarantine
 INSERT INTO quarantine (slot, quarantine_id, reason, detail, queue, exchange, routing_key, content_type,

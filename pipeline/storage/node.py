@@ -19,7 +19,8 @@ from pipeline.settings import StorageSettings
 # SQLSTATE classes and codes that say "not now" or "not here" rather than "not this".
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
 _NOT_PRIMARY = "25006"
-_CONFLICTS = ("40001", "40P01", "55P03")
+# A unique violation too: what is there is looked up first, so another transaction came between.
+_CONFLICTS = ("23505", "40001", "40P01", "55P03")
 
 
 def translate(error: BaseException, where: str) -> PostorderError:

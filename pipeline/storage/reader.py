@@ -83,6 +83,12 @@ class ShardReader:
             replicas=[Replication(*row) for row in replicas],
         )
 
+    async def intake_by_trigger(self) -> dict[str, tuple[int, int]]:
+        """Return how many events and batches were committed, by what closed the batch."""
+        async with self._node.connection() as connection:
+            rows = await connection.fetch(STATUS["intake_by_trigger"])
+        return {row["trigger"]: (int(row["events"]), int(row["batches"])) for row in rows}
+
     async def clock(self) -> datetime:
         """Return the server's time."""
         async with self._node.connection() as connection:

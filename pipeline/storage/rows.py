@@ -1,22 +1,27 @@
-"""Rows as the writer takes them. The order of fields is the order of the parameters in intake.sql."""
+"""Rows as the writer takes them: what an event becomes. Ids and hashes are 16 bytes.
+
+Structs rather than tuples: five times as quick to build, and untracked by the garbage collector.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
+
+import msgspec
 
 
-class OrderRow(NamedTuple):
-    """An `order.processed` event, ready to be written. Ids and hashes are 32 hexadecimal digits."""
+class OrderRow(msgspec.Struct, gc=False, eq=True):
+    """An `order.processed` event, ready to be written. `lines` is JSON."""
 
     slot: int
-    event_key: str
-    payload_hash: str
+    event_key: bytes
+    payload_hash: bytes
     event_source: str
     event_id: str
     event_time: datetime | None
     order_id: str
-    sms_id: str
-    email_id: str
+    sms_id: bytes
+    email_id: bytes
     number: str | None
     customer_id: str | None
     customer_name: str | None
@@ -26,16 +31,16 @@ class OrderRow(NamedTuple):
     country: str | None
     currency: str
     total: str
-    lines: str
+    lines: bytes
     processed_at: datetime
 
 
-class InvoiceRow(NamedTuple):
-    """An `invoice.generated` event, ready to be written."""
+class InvoiceRow(msgspec.Struct, gc=False, eq=True):
+    """An `invoice.generated` event, ready to be written. `email_id` is the effect id of the order's mail."""
 
     slot: int
-    event_key: str
-    payload_hash: str
+    event_key: bytes
+    payload_hash: bytes
     event_source: str
     event_id: str
     event_time: datetime | None
@@ -49,15 +54,14 @@ class InvoiceRow(NamedTuple):
     filename: str | None
     document: bytes | None
     document_url: str | None
-    email_id: str
-    """The effect id of the order's mail; not a column, but what the invoice may travel with."""
+    email_id: bytes
 
 
-class QuarantineRow(NamedTuple):
+class QuarantineRow(msgspec.Struct, gc=False, eq=True):
     """A delivery that is no valid event, byte for byte. `headers` is JSON text."""
 
     slot: int
-    quarantine_id: str
+    quarantine_id: bytes
     reason: str
     detail: str
     queue: str
@@ -69,19 +73,10 @@ class QuarantineRow(NamedTuple):
     body: bytes
 
 
-AsQuarantined = Callable[[str, str], QuarantineRow]
-"""Makes the quarantine row of a delivery from a reason and a detail."""
-
-
 AnyRow = OrderRow | InvoiceRow | QuarantineRow
-Row_co = TypeVar("Row_co", bound=AnyRow, covariant=True)
 
-
-class Entry(NamedTuple, Generic[Row_co]):
-    """One event on its way into a shard: its row, and how to quarantine it should that be refused."""
-
-    row: Row_co
-    as_quarantined: AsQuarantined
+AsQuarantined = Callable[[int, str, str], QuarantineRow]
+"""Makes the quarantine row of a batch's n-th event, from a reason and a detail."""
 
 
 class BatchCounts(NamedTuple):

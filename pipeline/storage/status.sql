@@ -20,6 +20,9 @@ SELECT coalesce(sum(events), 0) AS events,
        coalesce(sum(invoices) FILTER (WHERE recorded_at > now() - interval '1 minute'), 0) AS invoices_per_min
 FROM intake_batch;
 
+-- name: intake_by_trigger
+SELECT trigger, sum(events) AS events, count(*) AS batches FROM intake_batch GROUP BY trigger;
+
 -- name: receipt_sums
 SELECT channel,
        sum(accepted) AS accepted,

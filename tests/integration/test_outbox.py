@@ -13,6 +13,7 @@ from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.entries import EntryBuilder
 from pipeline.sharding.router import Router
 from pipeline.storage.outbox import Channel, Claim, Kind, Outbox, Receipt, State
+from pipeline.storage.rows import QuarantineRow
 from pipeline.storage.shard import Shard
 from pipeline.storage.writer import IntakeWriter
 
@@ -35,11 +36,15 @@ class Intake:
     async def write(self, *events: dict) -> Shard:
         """Write events of one order in one transaction; return its shard."""
         deliveries = [as_delivery(orjson.dumps(event)) for event in events]
-        placed = [self._entries.of_event(self._decoder.decode(d), d) for d in deliveries]
+        placed = [self._entries.of_event(self._decoder.decode(d)) for d in deliveries]
         shard = self._bench.cluster[placed[0][0]]
         writer = IntakeWriter(shard.primary, grace_window_s=self._grace_s, message_lifetime_s=LIFETIME_S)
-        await writer.write([entry for _, entry in placed], "size")
+        await writer.write([row for _, row in placed], "size", _never)
         return shard
+
+
+def _never(_place: int, _reason: str, _detail: str) -> QuarantineRow:
+    raise AssertionError("no conflicts here")
 
 
 def outbox_of(shard: Shard, lease_s: float = 60.0) -> Outbox:

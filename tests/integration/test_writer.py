@@ -30,6 +30,7 @@ class Flow:
     def __init__(self, bench: Bench) -> None:
         self.acknowledged: list[bytes] = []
         self.crashes: list[BaseException] = []
+        self._settled = asyncio.Event()
         entries = EntryBuilder(
             Router(bench.cluster.shard_map), document_bytes_max=10_000, document_hosts=(), allow_http=False
         )
@@ -68,10 +69,20 @@ class Flow:
         for body in bodies:
             self.processor.accept(self._delivery(body))
 
+    async def until_acknowledged(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.acknowledged) < count:
+                self._settled.clear()
+                await self._settled.wait()
+
+    def _settle(self, body: bytes) -> None:
+        self.acknowledged.append(body)
+        self._settled.set()
+
     def _delivery(self, body: bytes) -> Delivery:
         return delivery(
             body,
-            settle=lambda _tag: self.acknowledged.append(body),
+            settle=lambda _tag: self._settle(body),
             received_at=asyncio.get_running_loop().time(),
         )
 
@@ -132,9 +143,7 @@ async def test_a_shard_that_is_away_parks_its_events(bench: Bench, flow: Flow) -
     there = [name for name in names if router.place(name).shard != away]
     await bench.cluster[away].primary.close()
     flow.give(*(orjson.dumps(order_event(name)) for name in names))
-    async with asyncio.timeout(20):
-        while len(flow.acknowledged) < len(names):
-            await asyncio.sleep(0.05)
+    await flow.until_acknowledged(len(names))
     assert len(await bench.rows("SELECT FROM orders")) == len(there)
     assert len(flow.parking.parcels) == len(names) - len(there)
     assert {parcel.trips for parcel in flow.parking.parcels} == {1}
@@ -156,14 +165,10 @@ async def test_a_batch_of_duplicates_still_writes_a_row_that_waits_for_the_repli
     """Without it the commit of nothing but duplicates returns at once, replica or not (I2)."""
     body = orjson.dumps(order_event("o-1"))
     flow.give(body)
-    await bench.until(lambda: _acknowledged(flow, 1), "the first delivery is acknowledged")
+    await flow.until_acknowledged(1)
     batches = sum(row["n"] for row in await bench.rows("SELECT count(*) AS n FROM intake_batch"))
     flow.give(body)
     await flow.processor.drain()
     after = await bench.rows("SELECT count(*) AS n, sum(duplicates) AS d FROM intake_batch", replica=True)
     assert sum(row["n"] for row in after) == batches + 1
     assert sum(row["d"] or 0 for row in after) == 1
-
-
-async def _acknowledged(flow: Flow, count: int) -> bool:
-    return len(flow.acknowledged) == count
