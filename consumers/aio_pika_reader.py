@@ -1,8 +1,10 @@
 """The reference reader: the same deliveries through aio-pika. Selected by `amqp.reader`."""
 
 import asyncio
+import struct
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -12,6 +14,7 @@ from aiormq.exceptions import InvalidFrameError
 
 from consumers.acks import AckTracker
 from consumers.connection import BROKER_ERRORS, explain, open_connection
+from consumers.lean.wire import property_bytes
 from pipeline.errors import BrokerUnavailableError
 from pipeline.ingest.delivery import Delivery, Properties
 from pipeline.settings import AmqpSettings
@@ -84,7 +87,7 @@ class AioPikaSession:
                 message.routing_key or "",
                 properties.content_type or None,
                 properties.content_encoding or None,
-                b"",
+                _raw(properties),
                 partial(_properties, properties.headers or {}, properties.message_id),
                 self._settle,
                 message.delivery_tag or 0,
@@ -157,3 +160,11 @@ class AioPikaSession:
 
 def _properties(headers: Mapping[str, object], message_id: str | None, _raw: bytes) -> Properties:
     return Properties(headers=headers, message_id=message_id)
+
+
+def _raw(properties: Any) -> bytes:
+    """Return the bytes the library decoded; of a value it cannot write again, only the content type."""
+    try:
+        return bytes(properties.marshal())
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return property_bytes(content_type=properties.content_type)

@@ -6,13 +6,13 @@ import structlog
 
 from consumers.aio_pika_reader import AioPikaSession
 from consumers.lean.reader import LeanSession
+from consumers.return_address import restore
 from consumers.session import Session
 from consumers.topology import RETURN
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailableError, EventError
 from pipeline.ingest.delivery import Delivery
-from pipeline.ingest.parking import ROUTING_KEY_HEADER
 from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
@@ -133,7 +133,7 @@ class QueueConsumer:
 
     def _take(self, delivery: Delivery) -> None:
         if delivery.exchange == RETURN:
-            _restore_routing_key(delivery)
+            restore(delivery)
         self._deliver(delivery)
 
     def _take_isolated(self, delivery: Delivery) -> None:
@@ -159,16 +159,6 @@ class QueueConsumer:
             await self._clock.sleep(0.05)
         if session is not None and session is self._session and not self._draining:
             await self.restart()
-
-
-def _restore_routing_key(delivery: Delivery) -> None:
-    """Undo what parking did: a message on its way back carries its queue's name as routing key."""
-    try:
-        original = delivery.properties.headers.get(ROUTING_KEY_HEADER)
-    except EventError:
-        return
-    if isinstance(original, str):
-        delivery.routing_key = original
 
 
 class ConsumerFactory:

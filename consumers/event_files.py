@@ -16,9 +16,9 @@ _decoder = json.JSONDecoder()
 
 
 class FoundEvent(NamedTuple):
-    """An event of a file. `problem` is empty when it is valid; `body` are its bytes as they stand there."""
+    """An event of a file: where, its bytes, and the routing key; `problem` is empty when it is valid."""
 
-    line: int
+    place: str
     body: bytes
     routing_key: str
     problem: str
@@ -41,17 +41,17 @@ def find_events(text: str, decoder: Decoder) -> Iterator[FoundEvent]:
             _, end = _decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError) as error:
             what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            yield FoundEvent(line, b"", "", f"{Reason.MALFORMED_JSON}: {what}")
+            yield FoundEvent(str(line), b"", "", f"{Reason.MALFORMED_JSON}: {what}")
             if in_array:
                 return
             newline = text.find("\n", at)
             at = len(text) if newline < 0 else newline
             continue
-        yield _checked(line, text[at:end].encode(), decoder)
+        yield _checked(str(line), text[at:end].encode(), decoder)
         at = end
 
 
-def _checked(line: int, body: bytes, decoder: Decoder) -> FoundEvent:
+def _checked(line: str, body: bytes, decoder: Decoder) -> FoundEvent:
     try:
         event = decoder.decode(as_delivery(body)).event
     except EventError as error:

@@ -66,6 +66,9 @@ def notification_services(
     """Return the services, most downstream first, and a function that wakes them for a shard."""
     providers = Providers(settings, clock)
 
+    async def leave_out(claim: Claim, invoice_id: str) -> None:
+        await cluster[claim.shard].outbox.leave_out(claim, invoice_id)
+
     def relay(channel: Channel, send: Callable[[Claim], Awaitable[Accepted]], concurrency: int) -> Relay:
         notifications = settings.notifications
         recording = new_tasks()
@@ -74,6 +77,7 @@ def notification_services(
             cluster=cluster,
             dispatcher=Dispatcher(
                 send=send,
+                leave_out=leave_out,
                 retry=Backoff(base_s=notifications.retry_base_s, ceiling_s=notifications.retry_ceiling_s),
                 attempts_max=notifications.attempts_max,
                 clock=clock,

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from uuid import uuid4
 
 import structlog
 
 from consumers.lean.publisher import LeanPublisher
-from consumers.lean.wire import property_bytes, route_of
+from consumers.lean.wire import property_bytes, route_of, without_user_id
+from consumers.return_address import return_address
 from consumers.topology import RETRY_LADDER_S, retry_exchange
-from pipeline.errors import BrokerUnavailableError, EventError
-from pipeline.ingest.parking import ATTEMPTS_HEADER, OWN_HEADERS, PARKED_HEADER, ROUTING_KEY_HEADER, Parcel
+from pipeline.errors import BrokerUnavailableError
+from pipeline.ingest.content_mode import BATCH_TYPE
+from pipeline.ingest.parking import Parcel
 from pipeline.settings import AmqpSettings
 
 log = structlog.get_logger(__name__)
@@ -37,13 +38,22 @@ class BrokerParking:
         async with self._one_at_a_time:
             publisher = await self._open()
             try:
-                for parcel in parcels:
-                    await publisher.publish(*_message(parcel))
-                await publisher.settled(self._settings.publish_timeout_s)
+                for first in range(0, len(parcels), self._settings.publish_window):
+                    await self._publish(publisher, parcels[first : first + self._settings.publish_window])
             except BrokerUnavailableError:
                 self._publisher = None
                 await publisher.close()
                 raise
+
+    async def _publish(self, publisher: LeanPublisher, parcels: Sequence[Parcel]) -> None:
+        timeout_s = self._settings.publish_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                for parcel in parcels:
+                    await publisher.publish(*_message(parcel))
+        except TimeoutError:
+            raise BrokerUnavailableError(f"parking: the broker takes nothing for {timeout_s:g} s") from None
+        await publisher.settled(timeout_s)
 
     async def _open(self) -> LeanPublisher:
         if self._publisher is None or self._publisher.lost.is_set():
@@ -74,26 +84,9 @@ def delay_of(parcel: Parcel) -> int:
 
 def _message(parcel: Parcel) -> tuple[bytes, bytes, bytes]:
     """Return route, properties and body of a parcel's message."""
+    # Mandatory: a rung that is not there must come back as an error, not as a silent confirm.
+    route = route_of(retry_exchange(delay_of(parcel)), return_address(parcel), mandatory=True)
     delivery = parcel.delivery
-    try:
-        properties = delivery.properties
-        kept = {name: value for name, value in properties.headers.items() if name not in OWN_HEADERS}
-        message_id = properties.message_id
-    except EventError:
-        kept, message_id = {}, None  # what nobody can read, nobody can carry over; the event is in the body
-    headers = {
-        **kept,
-        ATTEMPTS_HEADER: parcel.attempts,
-        PARKED_HEADER: parcel.trips,
-        ROUTING_KEY_HEADER: delivery.routing_key,
-    }
-    return (
-        route_of(retry_exchange(delay_of(parcel)), delivery.queue, mandatory=False),
-        property_bytes(
-            content_type=parcel.content_type,
-            content_encoding=delivery.content_encoding,
-            headers=headers,
-            message_id=message_id or uuid4().hex,
-        ),
-        parcel.body,
-    )
+    if parcel.body is not None:
+        return route, property_bytes(content_type=BATCH_TYPE), parcel.body
+    return route, without_user_id(delivery.raw_properties), delivery.body

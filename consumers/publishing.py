@@ -2,13 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from consumers.event_files import FoundEvent, find_events
 from consumers.publisher import EventPublisher
+from pipeline.adapters.mapping import Adapter
 from pipeline.errors import BrokerUnavailableError, PostorderError
 from pipeline.ingest.decoder import Decoder
 from pipeline.settings import Settings
@@ -21,12 +22,22 @@ class PublishResult(msgspec.Struct):
     problems: list[str]
 
 
-async def publish_files(settings: Settings, files: list[Path]) -> PublishResult:
-    """Publish the valid events of files. The broker is not asked for anything when none is valid."""
+async def publish_files(
+    settings: Settings, files: list[Path], adapter: Adapter | None = None, headers: Mapping[str, str] = {}
+) -> PublishResult:
+    """Publish the valid events of files. The broker is not asked for anything when none is valid.
+
+    With an adapter the files hold another system's documents, delivered with `headers`.
+    """
     problems: list[str] = []
-    events = list(
-        _valid_events(files, Decoder(message_bytes_max=settings.intake.message_bytes_max), problems)
-    )
+    decoder = Decoder(message_bytes_max=settings.intake.message_bytes_max)
+
+    def events_of(raw: bytes) -> Iterator[FoundEvent]:
+        if adapter is None:
+            return find_events(raw.decode("utf-8-sig"), decoder)
+        return _adapted(adapter, raw, headers)
+
+    events = list(_valid_events(files, events_of, problems))
     if not events:
         return PublishResult(0, problems or ["no events found"])
     publisher = EventPublisher(settings.amqp)
@@ -47,21 +58,31 @@ async def publish_files(settings: Settings, files: list[Path]) -> PublishResult:
 
 
 def _valid_events(
-    files: list[Path], decoder: Decoder, problems: list[str]
+    files: list[Path], events_of: Callable[[bytes], Iterator[FoundEvent]], problems: list[str]
 ) -> Iterator[tuple[str, FoundEvent]]:
     for path in files:
         try:
             raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-            text = raw.decode("utf-8-sig")
+            found = list(events_of(raw))
         except OSError as error:
             problems.append(f"{path}: {error.strerror}")
             continue
         except UnicodeDecodeError as error:
             problems.append(f"{path}: not UTF-8 at byte {error.start}")
             continue
-        for event in find_events(text, decoder):
-            where = f"{path}:{event.line}"
+        for event in found:
+            where = f"{path}:{event.place}"
             if event.problem:
                 problems.append(f"{where}: {event.problem}")
             else:
                 yield where, event
+
+
+def _adapted(adapter: Adapter, raw: bytes, headers: Mapping[str, str]) -> Iterator[FoundEvent]:
+    """Yield what an adapter makes of a file."""
+    for item in adapter.adapt_each(raw, headers):
+        place = item.at or "document"
+        if item.problem is not None:
+            yield FoundEvent(place, b"", "", str(item.problem))
+        else:
+            yield FoundEvent(place, item.body, item.event_type, "")

@@ -3,7 +3,7 @@
     publisher → orders (topic) ─ order.processed.#   → order-processed ┐
                      │         ─ invoice.generated.# → invoice-generated ┴→ (dead) orders.dead → dead-letters
                      └ no route → orders.unroutable → unroutable
-    retry later → orders.retry.5s (fanout) → retry.5s ─ after 5 s → orders.return (direct) → its queue again
+    retry later → orders.retry.5s (fanout) → retry.5s ─ after 5 s → orders.return (topic) → its queue again
 
 Consumers declare nothing: they look the queues up, so that a difference shows as one clear error.
 """
@@ -51,7 +51,7 @@ async def apply_topology(channel: AbstractChannel) -> list[str]:
     """
     unroutable = await channel.declare_exchange(UNROUTABLE, ExchangeType.FANOUT, durable=True)
     dead = await channel.declare_exchange(DEAD, ExchangeType.FANOUT, durable=True)
-    back = await channel.declare_exchange(RETURN, ExchangeType.DIRECT, durable=True)
+    back = await channel.declare_exchange(RETURN, ExchangeType.TOPIC, durable=True)
     orders = await channel.declare_exchange(
         EXCHANGE, ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTABLE}
     )
@@ -59,14 +59,14 @@ async def apply_topology(channel: AbstractChannel) -> list[str]:
         # No delivery limit: there is nowhere further to go.
         queue = await channel.declare_queue(name, durable=True, arguments=_quorum(delivery_limit=None))
         await queue.bind(exchange)
-        await queue.bind(back, routing_key=name)
+        await queue.bind(back, routing_key=f"{name}.#")
     for name, routing_key in WORK_QUEUES.items():
         queue = await channel.declare_queue(name, durable=True, arguments=_quorum(dead_letter_exchange=DEAD))
         await queue.bind(orders, routing_key=routing_key)
-        await queue.bind(back, routing_key=name)
+        await queue.bind(back, routing_key=f"{name}.#")
     for delay_s in RETRY_LADDER_S:
         rung = await channel.declare_exchange(retry_exchange(delay_s), ExchangeType.FANOUT, durable=True)
-        # A message keeps its routing key, the queue it came from, so it returns to just that queue.
+        # A message keeps its routing key, which begins with the queue it came from, so it returns there.
         arguments = _quorum(dead_letter_exchange=RETURN, message_ttl_ms=delay_s * 1000, delivery_limit=None)
         queue = await channel.declare_queue(f"retry.{delay_s}s", durable=True, arguments=arguments)
         await queue.bind(rung)

@@ -44,7 +44,7 @@ class EventError(PostorderError):
 
 
 class StorageUnavailableError(PostorderError):
-    """A database server cannot be reached, is shutting down, or is no longer the primary."""
+    """A database server cannot be used: out of reach, shutting down, demoted, misconfigured."""
 
     retryable = True
 
@@ -116,6 +116,10 @@ class OutcomeUnknownError(ProviderError):
 
 class DocumentError(PostorderError):
     """An invoice's document cannot be had: wrong type, too large, or its host refused it."""
+
+    def __init__(self, invoice_id: str, text: str) -> None:
+        super().__init__(f"invoice {invoice_id}: {text}")
+        self.invoice_id = invoice_id
 
 
 class DocumentUnavailableError(DocumentError):

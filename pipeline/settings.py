@@ -40,7 +40,7 @@ class AmqpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Literal["lean", "aio-pika"],
         _about("what reads deliveries: our own protocol, or the library at twenty times the CPU"),
     ] = "lean"
-    prefetch: Annotated[Count, _about("deliveries a consumer holds unacknowledged at most")] = 2000
+    prefetch: Annotated[Count, _about("deliveries a consumer holds unacknowledged at most")] = 4000
     heartbeat_s: Annotated[
         Annotated[int, Meta(ge=1, le=600)], _about("a silent peer is noticed after about three times this")
     ] = 5
@@ -93,6 +93,7 @@ class IntakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         _about("an event that fails alone, on a shard that works, goes to quarantine after this many"),
     ] = 8
     message_bytes_max: Annotated[Count, _about("a larger delivery goes to quarantine")] = 1_000_000
+    message_events_max: Annotated[Count, _about("a batch with more events goes to quarantine")] = 1000
     document_bytes_max: Annotated[Count, _about("an inline invoice document, decoded, at most")] = 524_288
     document_hosts: Annotated[
         tuple[str, ...], _about("host or host:port that invoice URLs may name; others go to quarantine")

@@ -129,11 +129,16 @@ class Bench:
 
     # --- looking ------------------------------------------------------------------------------------
 
-    async def rows(self, sql: str, *arguments: Any, replica: bool = False) -> list[dict[str, Any]]:
-        """Return the rows of a query over all shards."""
+    async def rows(
+        self, sql: str, *arguments: Any, replica: bool = False, shard: str = ""
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query over all shards, or over one."""
         found: list[dict[str, Any]] = []
-        for shard in self.stack.shards:
-            connection = await asyncpg.connect(shard.replica_dsn if replica else shard.primary_dsn, timeout=5)
+        for endpoints in self.stack.shards:
+            if shard not in ("", endpoints.name):
+                continue
+            dsn = endpoints.replica_dsn if replica else endpoints.primary_dsn
+            connection = await asyncpg.connect(dsn, timeout=5)
             try:
                 found += [dict(row) for row in await connection.fetch(sql, *arguments)]
             finally:
@@ -159,6 +164,12 @@ class Bench:
         while not await condition():
             assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}\n{await self.status()}"
             await asyncio.sleep(0.05)
+
+    async def until_true(self, condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+        """As `until`, when parts of the stack are away on purpose."""
+        async with asyncio.timeout(timeout_s):
+            while not await condition():  # noqa: ASYNC110  # the state looked at is a server's
+                await asyncio.sleep(0.05)
 
     async def until_quiet(self, events: int, timeout_s: float = 20.0) -> Status:
         """Wait until so many events are accounted for and no message is open."""

@@ -3,12 +3,15 @@
 import asyncio
 from collections import deque
 
+import structlog
 from pamqp import commands
 
 from consumers.lean.link import Link
 from consumers.lean.wire import publish_frames
 from pipeline.errors import BrokerUnavailableError
 from pipeline.settings import AmqpSettings
+
+log = structlog.get_logger(__name__)
 
 
 class LeanPublisher(Link):
@@ -76,7 +79,14 @@ class LeanPublisher(Link):
             raise BrokerUnavailableError(f"{self._where}: {self.error}")
         if self.refused:
             refused, self.refused = self.refused, 0
-            raise BrokerUnavailableError(f"{self._where}: {refused} messages refused: a queue is full")
+            raise BrokerUnavailableError(
+                f"{self._where}: {refused} messages refused: no queue, or a full one"
+            )
+
+    def on_return(self, code: int) -> None:
+        """Count what no queue takes as refused; its confirm follows all the same."""
+        self.refused += 1
+        log.error("publish.returned", connection=self._name, code=code)
 
     def on_confirm(self, tag: int, *, multiple: bool, confirmed: bool) -> None:
         """Take the broker's answer."""

@@ -74,6 +74,33 @@ def property_bytes(
     return bytes(properties.marshal())
 
 
+# The properties in order, with the bits that say they are there: short texts, a table, numbers.
+_FLAG_USER_ID = 0x0010
+_BEFORE_USER_ID = (
+    (0x8000, "s"), (0x4000, "s"), (0x2000, "t"), (0x1000, 1), (0x0800, 1), (0x0400, "s"), (0x0200, "s"),
+    (0x0100, "s"), (0x0080, "s"), (0x0040, 8), (0x0020, "s"),
+)  # fmt: skip
+
+
+def without_user_id(raw: bytes) -> bytes:
+    """Return properties without `user_id`: the broker lets nobody publish under another user's name."""
+    flags = int.from_bytes(raw[:2], "big")
+    if not flags & _FLAG_USER_ID:
+        return raw or bytes(2)
+    at = 2
+    for flag, size in _BEFORE_USER_ID:
+        if flags & flag:
+            at += _size_at(raw, at, size)
+    end = at + _size_at(raw, at, "s")
+    return (flags & ~_FLAG_USER_ID).to_bytes(2, "big") + raw[2:at] + raw[end:]
+
+
+def _size_at(raw: bytes, at: int, size: str | int) -> int:
+    if isinstance(size, int):
+        return size
+    return 1 + raw[at] if size == "s" else 4 + int.from_bytes(raw[at : at + 4], "big")
+
+
 def read_properties(raw: bytes) -> Properties:
     """Decode the properties of a delivery. Raises EventError when that cannot be done."""
     if len(raw) < 2:  # noqa: PLR2004  # the flags

@@ -93,14 +93,17 @@ class Lane:
         and at rest a single event is late by no more than that.
         """
         async with self._collecting:
-            await self._some.wait()
-            if not self._full.is_set():
-                try:
-                    async with asyncio.timeout(self._linger_s):
-                        await self._full.wait()
-                except TimeoutError:
-                    pass  # the ordinary case at low load
-            return self._take()
+            while True:
+                await self._some.wait()
+                if not self._full.is_set():
+                    try:
+                        async with asyncio.timeout(self._linger_s):
+                            await self._full.wait()
+                    except TimeoutError:
+                        pass  # the ordinary case at low load
+                # Nothing may be left: while this lingered, what was overdue may have been taken out.
+                if (batch := self._take()) is not None or self._closing:
+                    return batch
 
     def _take(self) -> Batch | None:
         count = min(len(self._items), self._batch_max)
@@ -132,10 +135,6 @@ class Batcher:
 
     def __len__(self) -> int:
         return sum(len(lane) for lane in self.lanes.values())
-
-    def add(self, shard: str, item: Item) -> None:
-        """Append an event to its shard's lane."""
-        self.lanes[shard].add(item)
 
     def close(self) -> None:
         """Close every lane."""

@@ -19,6 +19,7 @@ class Delivery(msgspec.Struct, gc=False, weakref=False, eq=False):
 
     `read_properties` turns `raw_properties` into Properties; it raises EventError when they cannot be
     decoded. `settle` is called once, with `tag`. `received_at` is of the monotonic clock, in seconds.
+    `attempts` and `trips` are what parking counted so far.
     """
 
     body: bytes
@@ -32,6 +33,8 @@ class Delivery(msgspec.Struct, gc=False, weakref=False, eq=False):
     settle: Callable[[int], None]
     tag: int
     received_at: float = 0.0
+    attempts: int = 0
+    trips: int = 0
     _open: int = 1
     _properties: Properties | None = None
 

@@ -16,12 +16,17 @@ from pipeline.events import Document, Event, InvoiceEvent, OrderEvent, Reason
 from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.ingest.decoder import Decoded
 from pipeline.ingest.delivery import Delivery
-from pipeline.ingest.parking import OWN_HEADERS
 from pipeline.sharding.router import Router
 from pipeline.sharding.slots import slot_of_digest
 from pipeline.storage.rows import AnyRow, InvoiceRow, OrderRow, QuarantineRow
 
 _HASH_BYTES = 16
+_BROKER_HEADERS = frozenset(
+    (
+        "x-death", "x-delivery-count", "x-first-death-exchange", "x-first-death-queue",
+        "x-first-death-reason", "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
+    )
+)  # fmt: skip
 _ORDER_SMS, _ORDER_EMAIL = b"\x01", b"\x02"  # the last byte of an effect id, as in effect_id_of()
 
 _encode_json = msgspec.json.Encoder().encode
@@ -108,15 +113,20 @@ class EntryBuilder:
         return document.url
 
 
-def quarantine_row(delivery: Delivery, member: bytes | None, reason: str, detail: str) -> QuarantineRow:
-    """Keep a delivery, or its member, byte for byte. The same one always gets the same id and slot."""
+def quarantine_row(
+    delivery: Delivery, member: bytes | None, reason: str, detail: str, *, slot: int | None = None
+) -> QuarantineRow:
+    """Keep a delivery, or its member, byte for byte. The same one always gets the same id and slot.
+
+    `slot` is the order's where that is known: the row is written on the order's shard.
+    """
     body = delivery.body if member is None else member
     content_type = delivery.content_type if member is None else STRUCTURED_TYPE
     headers, message_id = _headers(delivery)
     parts = (delivery.queue, delivery.routing_key, content_type, message_id, headers)
     digest = sha256(repr(parts).encode() + body).digest()
     return QuarantineRow(
-        slot=slot_of_digest(digest),
+        slot=slot_of_digest(digest) if slot is None else slot,
         quarantine_id=digest[:_HASH_BYTES],
         reason=reason,
         detail=_storable(detail),
@@ -165,12 +175,13 @@ def _headers(delivery: Delivery) -> tuple[bytes, str | None]:
     """Return a delivery's headers as JSON, and its message id; what cannot be read is kept as bytes."""
     try:
         properties = delivery.properties
-    except EventError:
+        # What brokers add on the way is not the publisher's; without it, the message has the same id again.
+        headers = {name: value for name, value in properties.headers.items() if name not in _BROKER_HEADERS}
+        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS
+        return orjson.dumps(headers, default=_json_header, option=options), properties.message_id
+    except (EventError, TypeError, ValueError, RecursionError):
+        # Undecodable, or nested deeper than JSON is written.
         return orjson.dumps({"undecodable_base64": b64encode(delivery.raw_properties).decode()}), None
-    # What parking added is not the publisher's; without it, the same message has the same id again.
-    headers = {name: value for name, value in properties.headers.items() if name not in OWN_HEADERS}
-    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS
-    return orjson.dumps(headers, default=_json_header, option=options), properties.message_id
 
 
 def _storable(text: Any) -> Any:

@@ -12,7 +12,7 @@ from pipeline.errors import BrokerUnavailableError, PostorderError, StorageRejec
 from pipeline.events import Reason
 from pipeline.ingest.batcher import Batch, Item, Lane, Trigger
 from pipeline.ingest.entries import quarantine_row
-from pipeline.ingest.parking import ATTEMPTS_HEADER, Parking, counter, make_parcel
+from pipeline.ingest.parking import Parking, make_parcel
 from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
@@ -114,7 +114,8 @@ class LaneWriter:
         rows = [item.row for item in items]
 
         def as_quarantined(place: int, reason: str, detail: str) -> QuarantineRow:
-            return quarantine_row(items[place].delivery, items[place].member, reason, detail)
+            item = items[place]
+            return quarantine_row(item.delivery, item.member, reason, detail, slot=item.row.slot)
 
         started = self._clock.monotonic()
         tries = 0
@@ -161,8 +162,7 @@ class LaneWriter:
             try:
                 await self._shard.writer.probe()
             except PostorderError as error:
-                if not error.retryable:
-                    raise
+                log.debug("shard.still_away", shard=self.name, error=str(error))
             else:
                 self._away = False
                 log.info("shard.back", shard=self.name)
@@ -209,7 +209,7 @@ class LaneWriter:
         await self._quarantine(item, Reason.REFUSED_BY_DATABASE, error)
 
     async def _retry_later(self, item: Item, error: str) -> None:
-        attempts = counter(item.delivery, ATTEMPTS_HEADER) + 1
+        attempts = item.delivery.attempts + 1
         if attempts < self._attempts_max:
             await self._park([item], attempt=True)
         else:
@@ -217,12 +217,11 @@ class LaneWriter:
 
     async def _quarantine(self, item: Item, reason: Reason, detail: str) -> None:
         if isinstance(item.row, QuarantineRow):
-            # Not even the quarantine takes it. Unacknowledged, it stays with the broker.
-            log.critical(
-                "event.left_with_broker", shard=self.name, quarantine_id=item.row.quarantine_id.hex()
-            )
+            # Not even the quarantine takes it: it goes round the ladder until somebody mends that.
+            log.critical("event.unquarantinable", shard=self.name, reason=item.row.reason, error=detail)
+            await self._park([item], attempt=True)
             return
-        row = quarantine_row(item.delivery, item.member, reason, detail)
+        row = quarantine_row(item.delivery, item.member, reason, detail, slot=item.row.slot)
         await self._settle(Batch([Item(row, item.delivery, item.member)], Trigger.FLUSH))
 
     async def _park(self, items: list[Item], *, attempt: bool) -> None:

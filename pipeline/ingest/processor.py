@@ -45,6 +45,7 @@ class Processor:
         self._decoder = decoder
         self._entries = entries
         self._batcher = batcher
+        self._lanes = batcher.lanes
         self._writers = writers
         self._batches_in_flight = batches_in_flight
         self._park_after_s = park_after_s
@@ -82,12 +83,13 @@ class Processor:
             self._add(shard, Item(row, delivery, member))
 
     def _refuse(self, error: EventError, delivery: Delivery, member: bytes | None = None) -> None:
+        """Send to quarantine. Everything it calls copes with whatever a delivery holds."""
         log.warning("event.quarantined", reason=error.reason, detail=error.detail, queue=delivery.queue)
         shard, row = self._entries.of_bad_event(error, delivery, member)
         self._add(shard, Item(row, delivery, member))
 
     def _add(self, shard: str, item: Item) -> None:
-        self._batcher.add(shard, item)
+        self._lanes[shard].add(item)
         self._pressure.add(1)
 
     async def start(self) -> None:

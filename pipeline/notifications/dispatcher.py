@@ -15,23 +15,28 @@ from pipeline.errors import (
     ThrottledError,
 )
 from pipeline.notifications.provider import Accepted
-from pipeline.storage.outbox import Claim, Receipt, State
+from pipeline.storage.outbox import Claim, Kind, Receipt, State
 
 log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Sends the messages of one channel. `send` composes and submits a claim's message."""
+    """Sends the messages of one channel.
+
+    `send` composes and submits a claim's message; `leave_out` takes an invoice out of an order's mail.
+    """
 
     def __init__(
         self,
         *,
         send: Callable[[Claim], Awaitable[Accepted]],
+        leave_out: Callable[[Claim, str], Awaitable[None]],
         retry: Backoff,
         attempts_max: int,
         clock: Clock,
     ) -> None:
         self._send = send
+        self._leave_out = leave_out
         self._retry = retry
         self._attempts_max = attempts_max
         self._clock = clock
@@ -43,7 +48,16 @@ class Dispatcher:
         try:
             accepted = await self._send(claim)
         except PostorderError as error:
-            return self._failure(claim, error)
+            receipt = await self._failure(claim, error)
+            log.warning(
+                "notification.not_accepted",
+                effect_id=claim.effect_id.hex,
+                kind=claim.kind,
+                error=str(error),
+                state=receipt.state,
+                attempt=claim.attempt,
+            )
+            return receipt
         except Exception as error:  # a defect of ours: the message may be out, so it must not be sent again
             log.exception("notification.crashed", effect_id=claim.effect_id.hex)
             return self._receipt(claim, State.UNKNOWN, reason=f"crash:{type(error).__name__}")
@@ -57,30 +71,31 @@ class Dispatcher:
             accepted_at=self._clock.now(),
         )
 
-    def _failure(self, claim: Claim, error: PostorderError) -> Receipt:
+    async def _failure(self, claim: Claim, error: PostorderError) -> Receipt:
         reason = error.code if isinstance(error, ProviderError) else "document"
         match error:
             case RecipientRefusedError():
-                receipt = self._receipt(claim, State.SUPPRESSED, reason=reason)
+                return self._receipt(claim, State.SUPPRESSED, reason=reason)
             case OutcomeUnknownError():
-                receipt = self._receipt(claim, State.UNKNOWN, reason=reason)
-            case ThrottledError() | DocumentError() if error.retryable:
-                receipt = self._retry_or_fail(claim, error, reason)
-            case _:
-                receipt = self._receipt(claim, State.FAILED, reason=reason)
-        log.warning(
-            "notification.not_accepted",
-            effect_id=claim.effect_id.hex,
-            kind=claim.kind,
-            error=str(error),
-            state=receipt.state,
-            attempt=claim.attempt,
-        )
-        return receipt
+                return self._receipt(claim, State.UNKNOWN, reason=reason)
+            case ThrottledError():
+                return self._later(claim, error, reason)  # as long as the message is of use
+            case DocumentError() if error.retryable and claim.attempt < self._attempts_max:
+                return self._later(claim, error, reason)
+            case DocumentError() if claim.kind is Kind.ORDER_EMAIL:
+                return await self._without_invoice(claim, error)
+        return self._receipt(claim, State.FAILED, reason=reason)
 
-    def _retry_or_fail(self, claim: Claim, error: PostorderError, reason: str) -> Receipt:
-        if claim.attempt >= self._attempts_max:
-            return self._receipt(claim, State.FAILED, reason=f"attempts_exhausted:{reason}")
+    async def _without_invoice(self, claim: Claim, error: DocumentError) -> Receipt:
+        """Have an order's mail go without an invoice that cannot be had, instead of not at all."""
+        try:
+            await self._leave_out(claim, error.invoice_id)
+        except PostorderError as failure:
+            log.warning("notification.invoice_stays", effect_id=claim.effect_id.hex, error=str(failure))
+            return self._later(claim, error, "document")
+        return self._receipt(claim, State.PENDING, reason="document", retry_in_s=0.0)
+
+    def _later(self, claim: Claim, error: PostorderError, reason: str) -> Receipt:
         asked_s = error.retry_after_s if isinstance(error, ThrottledError) else None
         # Never sooner than asked, and jittered on top, so that a crowd does not come back at once.
         delay_s = (asked_s or 0.0) + self._retry.delay_s(claim.attempt)

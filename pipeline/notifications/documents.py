@@ -36,21 +36,19 @@ class DocumentFetcher:
         url = invoice.url or ""
         # Checked again, because the list may have been shortened since the event was stored.
         if urlsplit(url).netloc.lower() not in self._hosts:
-            raise DocumentError(f"invoice {invoice.invoice_id}: its host is not in intake.document_hosts")
+            raise DocumentError(invoice.invoice_id, "its host is not in intake.document_hosts")
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status in _GONE:
-                    raise DocumentError(f"invoice {invoice.invoice_id}: the host answered {response.status}")
+                    raise DocumentError(invoice.invoice_id, f"the host answered {response.status}")
                 if response.status != _OK:
-                    raise DocumentUnavailableError(
-                        f"invoice {invoice.invoice_id}: the host answered {response.status}"
-                    )
+                    raise DocumentUnavailableError(invoice.invoice_id, f"the host answered {response.status}")
                 return await self._read(response, invoice.invoice_id)
         except (TimeoutError, aiohttp.ClientError) as error:
             raise DocumentUnavailableError(
-                f"invoice {invoice.invoice_id}: {type(error).__name__} at its host"
+                invoice.invoice_id, f"{type(error).__name__} at its host"
             ) from error
 
     async def _read(self, response: aiohttp.ClientResponse, invoice_id: str) -> bytes:
@@ -59,9 +57,9 @@ class DocumentFetcher:
         async for chunk in response.content.iter_chunked(_READ_BYTES):
             content += chunk
             if len(content) > self._bytes_max:
-                raise DocumentError(f"invoice {invoice_id}: more than {self._bytes_max} bytes")
+                raise DocumentError(invoice_id, f"more than {self._bytes_max} bytes")
         if not content:
-            raise DocumentError(f"invoice {invoice_id}: the document is empty")
+            raise DocumentError(invoice_id, "the document is empty")
         return bytes(content)
 
     async def close(self) -> None:

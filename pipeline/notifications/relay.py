@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -87,14 +87,21 @@ class Relay:
     async def _claim_from(self, shard: Shard) -> None:
         wake = self._wake[shard.name]
         failures = 0
+        doubtful: UUID | None = None
         while True:
             places = await self._pool.reserve(self._claim_max)
             wake.clear()
             claims: list[Claim] = []
+            claim_id = uuid4()
             try:
-                claims = await self._claim(shard, places)
+                if doubtful is not None:
+                    await shard.outbox.release(doubtful)
+                    doubtful = None
+                claims = await self._claim(shard, places, claim_id)
                 failures = 0
             except PostorderError as error:
+                # Its commit may have happened unanswered: give that back before anything else is claimed.
+                doubtful = doubtful or claim_id
                 failures += 1
                 delay_s = _RETRY.delay_s(failures)
                 log.warning("claim.failed", shard=shard.name, error=str(error), retry_in_s=round(delay_s, 2))
@@ -104,9 +111,9 @@ class Relay:
             if len(claims) < places:
                 await self._wait(wake)
 
-    async def _claim(self, shard: Shard, places: int) -> list[Claim]:
+    async def _claim(self, shard: Shard, places: int, claim_id: UUID) -> list[Claim]:
         """Claim, shielded: a claim cut off half-way would be durable and known to nobody."""
-        claiming = asyncio.ensure_future(shard.outbox.claim(self._channel, places, uuid4()))
+        claiming = asyncio.ensure_future(shard.outbox.claim(self._channel, places, claim_id))
         try:
             claims = await asyncio.shield(claiming)
         except asyncio.CancelledError:

@@ -7,7 +7,7 @@ Format: https://www.postgresql.org/docs/current/sql-copy.html, section "Binary F
 
 import struct
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.sharding.slots import SLOT_COUNT
@@ -20,10 +20,9 @@ _LENGTHS = [struct.pack(">i", length) for length in range(4096)]
 _SLOTS = [struct.pack(">ih", 2, slot) for slot in range(SLOT_COUNT)]
 _UUID_LENGTH = _LENGTHS[16]
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_FIRST = datetime(1, 1, 1, tzinfo=UTC) - _EPOCH
-_LAST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH
+_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _TIME = struct.Struct(">iq")
-_MICROSECOND_PER_DAY, _MICROSECOND_PER_S = 86_400_000_000, 1_000_000
 # A numeric is digits of base 10,000: how many, the first one's weight, the sign, decimals shown, digits.
 _SMALL_NUMERIC = struct.Struct(">ihhHHHH")
 _DIGIT_BASE, _SCALE = 10_000, 4
@@ -52,11 +51,13 @@ def raw(value: bytes) -> bytes:
 
 def text(value: str | None) -> bytes:
     """Return a text."""
-    if value is None:
-        return NULL
-    encoded = value.encode()
-    length = len(encoded)
-    return (_LENGTHS[length] if length < len(_LENGTHS) else struct.pack(">i", length)) + encoded
+    return NULL if value is None else raw(value.encode())
+
+
+def short_texts(values: tuple[str | None, ...]) -> list[bytes]:
+    """Return texts of less than 4096 bytes each. Raises IndexError for a longer one."""
+    lengths = _LENGTHS
+    return [NULL if value is None else lengths[len(piece := value.encode())] + piece for value in values]
 
 
 def uuid(value: bytes) -> bytes:
@@ -69,11 +70,10 @@ def time(value: datetime | None) -> bytes:
     if value is None:
         return NULL
     since = value - _EPOCH
-    if not _FIRST <= since <= _LAST:
+    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    if not _FIRST <= microseconds <= _LAST:
         raise OverflowError("a time outside the years 1 to 9999 of UTC")  # it could never be read back
-    return _TIME.pack(
-        8, since.days * _MICROSECOND_PER_DAY + since.seconds * _MICROSECOND_PER_S + since.microseconds
-    )
+    return _TIME.pack(8, microseconds)
 
 
 def jsonb(value: bytes) -> bytes:

@@ -7,9 +7,10 @@
 WITH input AS (
     SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::text[]) AS t(slot, event_key, order_id)
 ), known AS (
-    SELECT i.event_key, i.payload_hash FROM input JOIN inbox i USING (slot, event_key)
+    SELECT slot, event_key, i.payload_hash FROM input JOIN inbox i USING (slot, event_key)
 )
 SELECT now() AS now,
+       (SELECT array_agg(slot) FROM known) AS slots,
        (SELECT array_agg(event_key) FROM known) AS keys,
        (SELECT array_agg(payload_hash) FROM known) AS hashes,
        (SELECT array_agg(order_id) FROM input
@@ -60,7 +61,8 @@ WITH late AS (
 )
 UPDATE invoices v SET effect_id = late.effect_id
 FROM late
-WHERE v.slot = late.slot AND v.order_id = late.order_id AND v.invoice_id = late.invoice_id;
+WHERE v.slot = late.slot AND v.order_id = late.order_id AND v.invoice_id = late.invoice_id
+  AND v.effect_id IS NULL;
 
 -- name: quarantine
 INSERT INTO quarantine (slot, quarantine_id, reason, detail, queue, exchange, routing_key, content_type,

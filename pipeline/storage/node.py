@@ -16,8 +16,9 @@ from pipeline.errors import (
 )
 from pipeline.settings import StorageSettings
 
-# SQLSTATE classes and codes that say "not now" or "not here" rather than "not this".
-_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+# SQLSTATE classes that say "not this data": data exceptions, integrity constraints, limits exceeded. All
+# else, from a wrong password to a missing table, says something about the server, and may be mended.
+_REJECTED_CLASSES = ("22", "23", "54")
 _NOT_PRIMARY = "25006"
 # A unique violation too: what is there is looked up first, so another transaction came between.
 _CONFLICTS = ("23505", "40001", "40P01", "55P03")
@@ -42,9 +43,9 @@ def _by_sqlstate(error: asyncpg.PostgresError, where: str) -> PostorderError:
     what = f"{where}: {type(error).__name__} ({code}{', ' + constraint if constraint else ''})"
     if code in _CONFLICTS:
         return StorageConflictError(what)
-    if code == _NOT_PRIMARY or code[:2] in _UNAVAILABLE_CLASSES:
-        return StorageUnavailableError(what)
-    return StorageRejectedError(what)
+    if code[:2] in _REJECTED_CLASSES:
+        return StorageRejectedError(what)
+    return StorageUnavailableError(what)
 
 
 @contextmanager

@@ -176,6 +176,18 @@ class Outbox:
             )
         return Recorded(len(rows), len(receipts) - len(rows))
 
+    async def leave_out(self, claim: Claim, invoice_id: str) -> None:
+        """Take an invoice out of the mail that a claim is for; it will travel alone."""
+        async with self._node.connection() as connection:
+            await connection.execute(
+                OUTBOX["leave_out"], claim.slot, claim.order_id, invoice_id, claim.effect_id
+            )
+
+    async def release(self, claim_id: UUID) -> None:
+        """Give back whatever a claim that failed may have taken. Only right while nothing was sent."""
+        async with self._node.connection() as connection:
+            await connection.execute(OUTBOX["release"], claim_id)
+
     async def expire_leases(self) -> int:
         """Turn claims whose holder is gone into unknown ones; return how many."""
         async with self._node.connection() as connection, connection.transaction():

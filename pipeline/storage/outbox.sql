@@ -26,7 +26,12 @@ FROM claimed c JOIN orders d USING (slot, order_id);
 -- A claimed order mail takes every invoice of its order that no other message carries.
 UPDATE invoices v SET effect_id = t.effect_id
 FROM unnest($1::smallint[], $2::uuid[], $3::text[]) AS t(slot, effect_id, order_id)
-WHERE v.slot = t.slot AND v.order_id = t.order_id AND v.effect_id IS NULL;
+WHERE v.slot = t.slot AND v.order_id = t.order_id AND v.effect_id IS NULL AND NOT v.travels_alone;
+
+-- name: leave_out
+-- The order's mail goes without this invoice. Once it has gone, the invoice gets a mail of its own.
+UPDATE invoices SET effect_id = NULL, travels_alone = true
+WHERE slot = $1 AND order_id = $2 AND invoice_id = $3 AND effect_id = $4;
 
 -- name: documents
 -- The invoices that claimed mails carry, with their documents.
@@ -55,6 +60,11 @@ RETURNING o.effect_id, o.state, o.channel;
 -- name: record_receipt_batch
 INSERT INTO receipt_batch (channel, accepted, suppressed, expired, failed, unknown, retried)
 VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: release
+-- A claim whose commit was not answered may be durable all the same; nothing was sent under it.
+UPDATE outbox SET state = 'pending', attempts = attempts - 1, claim_id = NULL, lease_until = NULL
+WHERE state = 'submitting' AND claim_id = $1;
 
 -- name: expire_leases
 -- A claim whose holder did not come back may have been sent: unknown, never pending.

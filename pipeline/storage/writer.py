@@ -16,6 +16,7 @@ from pipeline.storage.rows import AnyRow, AsQuarantined, BatchCounts, InvoiceRow
 from pipeline.storage.statements import INTAKE
 
 T = TypeVar("T", OrderRow, InvoiceRow)
+_Key = tuple[int, bytes]
 
 _CONFLICT_DETAIL = "an event with this source and id, but other data, was stored before"
 
@@ -35,16 +36,17 @@ _EMAIL_KIND = fmt.text("email") + fmt.text("order_email")
 class _Sorting:
     """The events of a batch, sorted into what to write. First of an identity wins, also within a batch.
 
-    Orders and invoices are kept by event key; `_places` holds the event's place in the batch.
+    Orders and invoices are kept by slot and event key, as the inbox keeps them: an identity counts within
+    an order. `_places` holds the event's place in the batch.
     """
 
     def __init__(self, rows: Sequence[AnyRow], as_quarantined: AsQuarantined) -> None:
         self._as_quarantined = as_quarantined
-        self.orders: dict[bytes, OrderRow] = {}
-        self.invoices: dict[bytes, InvoiceRow] = {}
+        self.orders: dict[_Key, OrderRow] = {}
+        self.invoices: dict[_Key, InvoiceRow] = {}
         self.quarantined: dict[bytes, tuple[QuarantineRow, int]] = {}
         self.duplicates = 0
-        self._places: dict[bytes, int] = {}
+        self._places: dict[_Key, int] = {}
         for place, row in enumerate(rows):
             if isinstance(row, OrderRow):
                 self._take(self.orders, row, place)
@@ -53,14 +55,15 @@ class _Sorting:
             else:
                 self._quarantine(row)
 
-    def _take(self, first: dict[bytes, T], row: T, place: int) -> None:
-        known = first.setdefault(row.event_key, row)
+    def _take(self, first: dict["_Key", T], row: T, place: int) -> None:
+        key = (row.slot, row.event_key)
+        known = first.setdefault(key, row)
         if known is row:
-            self._places[row.event_key] = place
+            self._places[key] = place
         else:
             self._settle(place, row.payload_hash == known.payload_hash)
 
-    def settle_known(self, key: bytes, payload_hash: bytes) -> None:
+    def settle_known(self, key: "_Key", payload_hash: bytes) -> None:
         """Take out an event whose identity was stored before: a duplicate or, with other data, a conflict."""
         row = self.orders.pop(key, None) or self.invoices.pop(key, None)
         if row is not None:
@@ -97,9 +100,7 @@ class IntakeWriter:
         self._grace = timedelta(seconds=grace_window_s)
         self._lifetime = timedelta(seconds=message_lifetime_s)
 
-    async def write(
-        self, rows: Sequence[AnyRow], trigger: str, as_quarantined: AsQuarantined
-    ) -> BatchCounts:
+    async def write(self, rows: Sequence[AnyRow], trigger: str, as_quarantined: AsQuarantined) -> BatchCounts:
         """Write a batch in one transaction and return what became of its events.
 
         After a normal return every event is durable on the primary and, where the shard is synchronous,
@@ -143,8 +144,8 @@ class IntakeWriter:
             [row.order_id for row in events],
         )
         if known["keys"]:
-            for key, payload_hash in zip(known["keys"], known["hashes"], strict=True):
-                batch.settle_known(key.bytes, payload_hash.bytes)
+            for slot, key, payload_hash in zip(known["slots"], known["keys"], known["hashes"], strict=True):
+                batch.settle_known((slot, key.bytes), payload_hash.bytes)
             events = batch.new_events()
         if not events:
             return
@@ -193,9 +194,7 @@ class IntakeWriter:
 async def _copy(
     connection: PoolConnectionProxy, table: str, columns: Sequence[str], rows: Iterable[bytes]
 ) -> None:
-    await connection.copy_to_table(
-        table, source=BytesIO(fmt.payload(rows)), columns=columns, format="binary"
-    )
+    await connection.copy_to_table(table, source=BytesIO(fmt.payload(rows)), columns=columns, format="binary")
 
 
 async def _without_known(connection: PoolConnectionProxy, orders: list[OrderRow]) -> list[OrderRow]:
@@ -232,27 +231,21 @@ def _inbox_row(row: OrderRow | InvoiceRow) -> bytes:
 
 
 def _order_row(row: OrderRow) -> bytes:
-    text = fmt.text
+    contact = (
+        row.order_id, row.number, row.customer_id, row.customer_name, row.email, row.phone, row.locale,
+        row.country, row.currency,
+    )  # fmt: skip
     return b"".join(
-        (
+        [
             _ORDER_HEAD,
             fmt.slot(row.slot),
-            text(row.order_id),
-            text(row.number),
-            text(row.customer_id),
-            text(row.customer_name),
-            text(row.email),
-            text(row.phone),
-            text(row.locale),
-            text(row.country),
-            text(row.currency),
+            *fmt.short_texts(contact),
             fmt.money(row.total),
             fmt.jsonb(row.lines),
             fmt.time(row.processed_at),
-            text(row.event_source),
-            text(row.event_id),
+            *fmt.short_texts((row.event_source, row.event_id)),
             fmt.time(row.event_time),
-        )
+        ]
     )
 
 

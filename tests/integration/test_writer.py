@@ -149,7 +149,7 @@ async def test_a_shard_that_is_away_parks_its_events(bench: Bench, flow: Flow) -
     assert {parcel.trips for parcel in flow.parking.parcels} == {1}
     await bench.cluster[away].primary.open()
     await bench.until(lambda: _back(flow), "the shard is known to be back")
-    flow.give(*(parcel.body for parcel in flow.parking.parcels))
+    flow.give(*(parcel.delivery.body for parcel in flow.parking.parcels))
     await flow.processor.drain()
     status = await bench.status()
     assert (status.totals["orders"], status.totals["duplicates"]) == (len(names), 0)

@@ -14,7 +14,7 @@ def item(number: int) -> Item:
 
 
 def numbers(batch) -> list[int]:
-    return [item.entry for item in batch.items]
+    return [item.row for item in batch.items]
 
 
 async def test_a_full_batch_does_not_linger() -> None:
@@ -79,7 +79,7 @@ async def test_with_several_collectors_nothing_is_lost_doubled_or_out_of_order(c
 async def test_a_slow_shard_fills_its_own_lane_only() -> None:
     batcher = Batcher(["a", "b"], batch_max=2, linger_s=NEVER_S)
     for number in range(4):
-        batcher.add("a", item(number))
-    batcher.add("b", item(9))
+        batcher.lanes["a"].add(item(number))
+    batcher.lanes["b"].add(item(9))
     assert (len(batcher), len(batcher.lanes["a"]), len(batcher.lanes["b"])) == (5, 4, 1)
     assert numbers(await batcher.lanes["a"].next_batch()) == [0, 1]

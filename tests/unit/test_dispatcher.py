@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from pipeline.backoff import Backoff
@@ -46,14 +47,20 @@ def claim(attempt: int = 1, *, is_expired: bool = False) -> Claim:
     )
 
 
+left_out: list[str] = []
+
+
 async def receipt(answer: Exception | Accepted, of: Claim | None = None) -> Receipt:
     async def send(_claim: Claim) -> Accepted:
         if isinstance(answer, Exception):
             raise answer
         return answer
 
+    async def leave_out(_claim: Claim, invoice_id: str) -> None:
+        left_out.append(invoice_id)
+
     retry = Backoff(base_s=1, ceiling_s=8)
-    dispatcher = Dispatcher(send=send, retry=retry, attempts_max=3, clock=SystemClock())
+    dispatcher = Dispatcher(send=send, leave_out=leave_out, retry=retry, attempts_max=3, clock=SystemClock())
     return await dispatcher.dispatch(of or claim())
 
 
@@ -70,8 +77,8 @@ async def test_acceptance() -> None:
         (RejectedError("554", "no"), State.FAILED, "554"),
         (OutcomeUnknownError("no_reply", "lost"), State.UNKNOWN, "no_reply"),
         (ThrottledError("20429", "slow down"), State.PENDING, "20429"),
-        (DocumentUnavailableError("host away"), State.PENDING, "document"),
-        (DocumentError("too large"), State.FAILED, "document"),
+        (DocumentUnavailableError("i-1", "host away"), State.PENDING, "document"),
+        (DocumentError("i-1", "too large"), State.FAILED, "document"),
         (ZeroDivisionError(), State.UNKNOWN, "crash:ZeroDivisionError"),
     ],
 )
@@ -93,9 +100,20 @@ async def test_retry_after_is_the_least_wait() -> None:
 
 
 async def test_the_last_attempt_fails() -> None:
-    assert (await receipt(ThrottledError("451", ""), claim(2))).state is State.PENDING
-    found = await receipt(ThrottledError("451", ""), claim(3))
-    assert (found.state, found.reason) == (State.FAILED, "attempts_exhausted:451")
+    away = DocumentUnavailableError("i-1", "")
+    assert (await receipt(away, claim(2))).state is State.PENDING
+    assert (await receipt(away, claim(3))).state is State.FAILED
+
+
+async def test_a_provider_that_is_away_is_waited_for_while_the_message_is_of_use() -> None:
+    assert (await receipt(ThrottledError("unreachable", ""), claim(1000))).state is State.PENDING
+
+
+async def test_an_order_mail_goes_without_an_invoice_that_cannot_be_had() -> None:
+    left_out.clear()
+    mail = msgspec.structs.replace(claim(), kind=Kind.ORDER_EMAIL)
+    found = await receipt(DocumentError("i-1", "gone"), mail)
+    assert (found.state, found.retry_in_s, left_out) == (State.PENDING, 0.0, ["i-1"])
 
 
 async def test_an_expired_message_is_not_sent() -> None:

@@ -15,7 +15,7 @@ WRONG = json.dumps(order_event("o-4", total=1))
 
 
 def found(text: str) -> list[tuple[int, str]]:
-    return [(event.line, event.problem.split(":")[0]) for event in find_events(text, decoder)]
+    return [(int(event.place), event.problem.split(":")[0]) for event in find_events(text, decoder)]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pipeline.notifications.provider import Accepted
 from pipeline.settings import EmailSettings
 
 _PERMANENT = 500
+_TEMPORARY = 400
 _MAILBOX_CODES = (550, 551, 553)  # RFC 5321 4.2.3: unavailable, not local, name not allowed
 
 
@@ -134,6 +135,8 @@ class SmtpProvider:
         try:
             await client.data(content)
         except SMTPResponseException as error:
+            if error.code < _TEMPORARY:  # no refusal, and not the promised 250 either: it may be taken
+                raise OutcomeUnknownError("bad_reply", str(error.code)) from error
             raise _refusal(error.code, at_recipient=False) from error
         except (SMTPException, OSError) as error:
             raise OutcomeUnknownError("no_reply", type(error).__name__) from error

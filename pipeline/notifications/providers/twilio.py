@@ -1,7 +1,15 @@
 """SMS by Twilio's Messages API, through Twilio's own SDK."""
 
 import msgspec
-from aiohttp import BasicAuth, ClientConnectorError, ClientError, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import (
+    BasicAuth,
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    TCPConnector,
+)
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.http.response import Response
@@ -73,7 +81,10 @@ class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # the SDK is un
         if self._session is None:
             self._session = ClientSession(
                 connector=TCPConnector(limit=self._settings.concurrency),
-                timeout=ClientTimeout(total=self._settings.timeout_s),
+                # Connecting has half of the time, so that its time-out is told from that of an answer.
+                timeout=ClientTimeout(
+                    total=self._settings.timeout_s, sock_connect=self._settings.timeout_s / 2
+                ),
             )
         return self._session
 
@@ -105,7 +116,7 @@ class TwilioProvider:
             )
         except (TwilioRestException, TwilioServiceException) as error:
             raise _refusal(error.status, error.code) from error
-        except ClientConnectorError as error:
+        except (ClientConnectorError, ConnectionTimeoutError) as error:
             raise ThrottledError("unreachable", "no connection to the API") from error
         except (TimeoutError, ClientError, OSError) as error:
             raise OutcomeUnknownError("no_reply", type(error).__name__) from error
