@@ -1,25 +1,18 @@
 """`postorder`: every command. Each says what is wrong in one line per problem and exits with a status."""
 
-import asyncio
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
-import uvloop
 from rich.console import Console
 
 from consumers.bootstrap import Process, Role
+from consumers.command import ConfigOption, run_async, settings_from
+from consumers.quarantine_commands import quarantine_app
 from consumers.stack_commands import stack_app
 from pipeline.errors import PostorderError, SettingsError
-from pipeline.observability.logging import configure_logging
-from pipeline.settings import Settings, load_settings
 
-T = TypeVar("T")
-
-DEFAULT_CONFIG = Path("postorder.toml")
-STACK_FOLDER = Path("var/stack")
 USAGE_ERROR = 2
 
 app = typer.Typer(
@@ -30,16 +23,8 @@ app = typer.Typer(
 )
 topology_app = typer.Typer(help="The broker's exchanges and queues.", no_args_is_help=True)
 app.add_typer(topology_app, name="topology")
+app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(stack_app, name="stack")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar="POSTORDER_CONFIG",
-        help="Settings file. Default: ./postorder.toml, else the local stack's.",
-    ),
-]
 
 
 def main() -> None:
@@ -58,26 +43,6 @@ def main() -> None:
 def complain(text: str) -> None:
     """Say what is wrong, on stderr."""
     typer.echo(f"postorder: {text}", err=True)
-
-
-def settings_from(config: Path | None) -> Settings:
-    """Read the settings of a command and set logging up by them."""
-    stack_config = STACK_FOLDER / DEFAULT_CONFIG
-    if config is None:
-        config = next((path for path in (DEFAULT_CONFIG, stack_config) if path.exists()), None)
-    if config is None:
-        raise SettingsError(
-            ["no settings: write a postorder.toml, name one by --config, or run `postorder stack up`"]
-        )
-    settings = load_settings(config)
-    configure_logging(settings.ops.log_level, settings.ops.log_format)
-    return settings
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on uvloop."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
 
 
 @app.command()

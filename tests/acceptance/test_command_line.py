@@ -1,33 +1,16 @@
 """The shipped commands as a user types them."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import orjson
 import pytest
+from commands import ROOT, postorder
 from real_stack import Bench, invoice_event, order_event
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.acceptance
-
-
-def postorder(
-    *arguments: str, cwd: Path = ROOT, text: str = "", **variables: str
-) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("POSTORDER_")}
-    return subprocess.run(
-        [sys.executable, "-m", "consumers", *arguments],
-        cwd=cwd,
-        env={**clean, **variables},
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_without_settings_it_says_what_to_do(tmp_path: Path) -> None:

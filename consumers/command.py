@@ -1,0 +1,47 @@
+"""What every command begins with: its settings, and a loop to run on."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+
+from pipeline.errors import SettingsError
+from pipeline.observability.logging import configure_logging
+from pipeline.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+DEFAULT_CONFIG = Path("postorder.toml")
+STACK_FOLDER = Path("var/stack")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="POSTORDER_CONFIG",
+        help="Settings file. Default: ./postorder.toml, else the local stack's.",
+    ),
+]
+
+
+def settings_from(config: Path | None) -> Settings:
+    """Read the settings of a command and set logging up by them."""
+    stack_config = STACK_FOLDER / DEFAULT_CONFIG
+    if config is None:
+        config = next((path for path in (DEFAULT_CONFIG, stack_config) if path.exists()), None)
+    if config is None:
+        raise SettingsError(
+            ["no settings: write a postorder.toml, name one by --config, or run `postorder stack up`"]
+        )
+    settings = load_settings(config)
+    configure_logging(settings.ops.log_level, settings.ops.log_format)
+    return settings
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
