@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs format lock clean
+.PHONY: help setup demo test test-faults check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -14,6 +14,9 @@ demo: setup ## the whole pipeline on real parts, with 2,000 real orders (ARGS="-
 
 test: setup check ## the default test suite, under 10 minutes
 	@$(BIN)/pytest $(ARGS)
+
+test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
+	@$(BIN)/pytest tests/faults -m faults $(ARGS)
 
 check: setup ## lint, types, import rules
 	@$(BIN)/ruff format --check .

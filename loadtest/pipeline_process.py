@@ -22,9 +22,15 @@ class PipelineProcess:
     """A context manager: the process runs inside, and is told to drain at the end."""
 
     def __init__(
-        self, config: Path, log: Path, settings: Mapping[str, str], arguments: Sequence[str] = ()
+        self,
+        config: Path,
+        log: Path,
+        settings: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "consumers"),
     ) -> None:
         self._arguments = arguments
+        self._program = program
         self._config = config
         self.log = log
         self._settings = settings
@@ -35,7 +41,7 @@ class PipelineProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "consumers", "run", "--config", str(self._config), *self._arguments],
+                [sys.executable, *self._program, "run", "--config", str(self._config), *self._arguments],
                 env={**os.environ, **self._settings},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -55,6 +61,15 @@ class PipelineProcess:
         if self._process is None:
             raise PipelineProcessError("the pipeline is not running")
         return self._process.pid
+
+    def wait_ended(self, timeout_s: float) -> int:
+        """Return the exit status of a process that ends by itself. Raises PipelineProcessError."""
+        if self._process is None:
+            raise PipelineProcessError("the pipeline is not running")
+        try:
+            return self._process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise PipelineProcessError(f"the pipeline still runs after {timeout_s:g} s") from None
 
     def check(self) -> None:
         """Raise PipelineProcessError if the process has ended."""

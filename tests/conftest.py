@@ -55,10 +55,12 @@ def run_pipeline(settings_file: Path, tmp_path: Path) -> Callable[..., "contextm
     """Return a function that runs `postorder run` with environment overrides, as a context manager."""
 
     @contextmanager
-    def run(*arguments: str, **overrides: str) -> Iterator[PipelineProcess]:
+    def run(
+        *arguments: str, program: tuple[str, ...] = ("-m", "consumers"), **overrides: str
+    ) -> Iterator[PipelineProcess]:
         variables = {f"POSTORDER_{name.upper()}": value for name, value in overrides.items()}
         log = tmp_path / f"pipeline-{len(list(tmp_path.glob('pipeline-*')))}.log"
-        with PipelineProcess(settings_file, log, variables, arguments) as process:
+        with PipelineProcess(settings_file, log, variables, arguments, program) as process:
             yield process
 
     return run

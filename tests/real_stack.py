@@ -82,7 +82,7 @@ class Bench:
         self.stack = stack
         self.settings = settings
         self.cluster = cluster
-        self._broker = broker
+        self.broker = broker
         self._http = http
 
     # --- acting -----------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Bench:
         self, *events: dict[str, Any] | bytes, routing_key: str = "", **properties: Any
     ) -> None:
         """Publish with confirms; bytes go out as they are."""
-        channel = await self._broker.channel()
+        channel = await self.broker.channel()
         exchange = await channel.get_exchange(EXCHANGE, ensure=False)
         for event in events:
             body = event if isinstance(event, bytes) else orjson.dumps(event)
