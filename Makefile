@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check docs format lock clean
+.PHONY: help setup demo test test-faults bench bench-intake check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -17,6 +17,11 @@ test: setup check ## the default test suite, under 10 minutes
 
 test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
 	@$(BIN)/pytest tests/faults -m faults $(ARGS)
+
+bench: bench-intake ## all benchmarks
+
+bench-intake: setup ## what intake costs, minutes; writes var/bench/intake.json and intake.html
+	@$(BIN)/python -m loadtest intake $(ARGS)
 
 check: setup ## lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from consumers.topology import EXCHANGE
 from loadtest.cpu_account import CpuAccount, rss_mb
 from loadtest.event_source import batch_bodies, bodies, now_text, order_body
 from loadtest.metrics_page import MetricsPage, percentile_of_buckets, since_then
+from loadtest.peer import running_peer
 from loadtest.pipeline_process import PipelineProcess
 from pipeline.errors import PostorderError
 from pipeline.ingest.content_mode import BATCH_TYPE, STRUCTURED_TYPE
@@ -33,6 +35,8 @@ _ROUTE = route_of(EXCHANGE, "order.processed", mandatory=True)
 _STALL_TIMEOUT_S = 60.0
 _CONFIRM_TIMEOUT_S = 60.0
 _POLL_S = 0.1
+_PEER_POLL_S = 0.5
+_PEER_TIMEOUT_S = 120.0
 
 
 class BenchError(PostorderError):
@@ -69,6 +73,30 @@ class OpenLoop(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     p50_ms: float
     p99_ms: float
+
+
+def _flow(
+    events: int,
+    seconds: float,
+    before: dict[str, float],
+    after: dict[str, float],
+    *,
+    rss: float,
+    triggers: dict[str, int],
+) -> Flow:
+    cost = {
+        name: round((after[name] - seconds_before) / events * 1e6, 1)
+        for name, seconds_before in before.items()
+    }
+    return Flow(
+        events=events,
+        seconds=round(seconds, 2),
+        events_per_s=round(events / seconds),
+        cpu_us=Cpu(**cost, total=round(sum(cost.values()) - cost["publisher"], 1)),
+        consumer_rss_mb=round(rss),
+        events_per_batch=round(events / max(1, sum(triggers.values())), 1) if triggers else 1.0,
+        batches=triggers,
+    )
 
 
 class _Start(NamedTuple):
@@ -131,6 +159,20 @@ class IntakeBench:
         p50, p99 = (percentile_of_buckets(buckets, share) or 0.0 for share in (0.5, 0.99))
         return OpenLoop(rate=rate, events=events, p50_ms=round(p50 * 1e3, 1), p99_ms=round(p99 * 1e3, 1))
 
+    async def peer(self, python: Path, events: int) -> Flow:
+        """Let the peer program do the same with single events."""
+        await self._publish(1, 1)
+        with running_peer(python, self._stack, FOLDER / "peer.log") as process:
+            before = await self._orders()
+            await self._until_orders(process, before + 1)
+            account = self._account(process)
+            start = await self._start(account)
+            before = await self._orders()
+            await self._publish(events, 1)
+            await self._until_orders(process, before + events)
+            seconds, after = time.monotonic() - start.at, account.read()
+        return _flow(events, seconds, start.cpu_s, after, rss=0.0, triggers={})
+
     # --- parts ----------------------------------------------------------------------------------------
 
     def _consumer(self) -> PipelineProcess:
@@ -139,7 +181,7 @@ class IntakeBench:
             self._settings_file, FOLDER / "consumer.log", variables, ("--only", "order-processed")
         )
 
-    def _account(self, consumer: PipelineProcess) -> CpuAccount:
+    def _account(self, consumer: PipelineProcess | subprocess.Popen[bytes]) -> CpuAccount:
         pids = self._stack.pids
         return CpuAccount(
             {
@@ -193,20 +235,11 @@ class IntakeBench:
         rss = await self._until_stored(consumer, stored + events)
         seconds = time.monotonic() - start.at
         after = account.read()
-        cost = {name: round((after[name] - before) / events * 1e6, 1) for name, before in start.cpu_s.items()}
         triggers = {
             name: batches - start.triggers.get(name, (0, 0))[1]
             for name, (_, batches) in (await self._by_trigger()).items()
         }
-        return Flow(
-            events=events,
-            seconds=round(seconds, 2),
-            events_per_s=round(events / seconds),
-            cpu_us=Cpu(**cost, total=round(sum(cost.values()) - cost["publisher"], 1)),
-            consumer_rss_mb=round(rss),
-            events_per_batch=round(events / max(1, sum(triggers.values())), 1),
-            batches=triggers,
-        )
+        return _flow(events, seconds, start.cpu_s, after, rss=rss, triggers=triggers)
 
     async def _ready(self, consumer: PipelineProcess) -> None:
         """Send one event through, so that connections are open and statements prepared."""
@@ -228,6 +261,17 @@ class IntakeBench:
             elif time.monotonic() > deadline:
                 raise BenchError(f"{events - stored} events are missing: see {consumer.log}")
             await asyncio.sleep(_POLL_S)
+
+    async def _orders(self) -> int:
+        return sum([(await shard.reader.totals()).orders for shard in self._cluster])
+
+    async def _until_orders(self, process: subprocess.Popen[bytes], orders: int) -> None:
+        """Wait until the peer has stored so many orders; it writes no ledger of batches."""
+        deadline = time.monotonic() + _PEER_TIMEOUT_S
+        while await self._orders() < orders:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BenchError(f"the peer ended or stalled: see {FOLDER / 'peer.log'}")
+            await asyncio.sleep(_PEER_POLL_S)
 
     async def _stored(self) -> int:
         return sum(events for events, _ in (await self._by_trigger()).values())

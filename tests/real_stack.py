@@ -127,6 +127,10 @@ class Bench:
             finally:
                 await connection.close()
 
+    async def reconnect(self) -> None:
+        """Connect to the broker anew after it was away."""
+        self.broker = await open_connection(self.settings.amqp, "tests")
+
     # --- looking ------------------------------------------------------------------------------------
 
     async def rows(
@@ -188,6 +192,7 @@ async def open_bench(stack: StackStatus, settings: Settings) -> AsyncIterator[Be
     await apply_to_broker(settings)
     cluster = Cluster(settings)
     broker = await open_connection(settings.amqp, "tests")
+    bench: Bench | None = None
     try:
         for shard in cluster:
             await shard.primary.open()
@@ -201,7 +206,7 @@ async def open_bench(stack: StackStatus, settings: Settings) -> AsyncIterator[Be
             await bench.smtp("reset", {})
             yield bench
     finally:
-        await broker.close()
+        await (bench.broker if bench else broker).close()
         await cluster.close()
 
 

@@ -1,0 +1,5 @@
+"""`python -m loadtest`: the benchmarks."""
+
+from loadtest.bench_command import app
+
+app()

@@ -1,0 +1,87 @@
+"""The benchmarks as commands: `python -m loadtest intake`, behind `make bench-intake`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+
+from consumers.stack_commands import say
+from consumers.stack_settings import write_stack_settings
+from loadtest.intake_bench import BATCH, FOLDER, Flow, IntakeBench
+from loadtest.intake_report import IntakeReport, machine, now_text, print_report, write_page
+from loadtest.peer import peer_python
+from pipeline.settings import load_settings
+from stack.launcher import StackConfig, down, reset, up
+from stack.status import StackStatus
+
+CACHE = Path("var/cache")
+DATA_DIR = FOLDER / "stack"
+
+app = typer.Typer(help="Benchmarks. Each starts a stack of its own.", no_args_is_help=True)
+
+
+@app.callback()
+def benchmarks() -> None:
+    """Have sub-commands, also while there is only one."""
+
+
+@app.command()
+def intake(
+    events: Annotated[int, typer.Option(min=1000, help="Single events, and events in batches.")] = 300_000,
+    backlog: Annotated[int, typer.Option(min=1000, help="Events to drain.")] = 1_000_000,
+    peer_events: Annotated[int, typer.Option(min=100, help="Events for the peer program.")] = 10_000,
+    seconds: Annotated[float, typer.Option(min=1, help="Of open loop.")] = 20.0,
+) -> None:
+    """Measure intake; write var/bench/intake.json and intake.html."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    python = peer_python(CACHE)
+    try:
+        stack = up(StackConfig(data_dir=DATA_DIR), say)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(_intake(stack, python, events, backlog, peer_events, seconds))
+    finally:
+        down(DATA_DIR, say)
+        reset(DATA_DIR, say)
+    encoded = msgspec.json.format(msgspec.json.encode(report))
+    (FOLDER / "intake.json").write_bytes(encoded + b"\n")
+    write_page(report, FOLDER / "intake.html")
+    print_report(report, Console())
+    typer.echo(f"{FOLDER / 'intake.json'} and {FOLDER / 'intake.html'} written")
+
+
+async def _intake(  # noqa: PLR0917  # the sizes of the scenarios
+    stack: StackStatus, python: Path, events: int, backlog: int, peer_events: int, seconds: float
+) -> IntakeReport:
+    settings_file = write_stack_settings(stack, DATA_DIR)
+    async with IntakeBench(stack, load_settings(settings_file, {}), settings_file).opened() as bench:
+        say(f"single events: {events:,}")
+        single = _shown(await bench.together(events))
+        say(f"batches of {BATCH}: {events:,} events")
+        batch = _shown(await bench.together(events, BATCH))
+        say(f"the peer program: {peer_events:,} events")
+        peer = _shown(await bench.peer(python, peer_events))
+        rate = single.events_per_s / 2
+        say(f"open loop: {rate:,.0f} events/s for {seconds:g} s")
+        open_loop = await bench.open_loop(rate, seconds)
+        say(f"drain: {backlog:,} events")
+        drain = _shown(await bench.drain(backlog))
+    return IntakeReport(
+        at=now_text(),
+        machine=machine(),
+        command=f"python -m loadtest intake --events {events} --backlog {backlog}",
+        single=single,
+        batch50=batch,
+        drain=drain,
+        peer=peer,
+        open_loop=open_loop,
+        ratio_to_peer=round(single.events_per_s / peer.events_per_s, 1),
+    )
+
+
+def _shown(flow: Flow) -> Flow:
+    say(f"  {flow.events_per_s:,} events/s, {flow.cpu_us.total:g} µs of CPU each")
+    return flow
