@@ -29,9 +29,11 @@ check: setup ## lint, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/render_configuration.py --check
+	@$(BIN)/python scripts/render_contract.py --check
 
 docs: setup ## write the pages that are made from the code
 	@$(BIN)/python scripts/render_configuration.py
+	@$(BIN)/python scripts/render_contract.py
 
 format: setup ## format the code and fix what can be fixed safely
 	@$(BIN)/ruff format .

@@ -203,10 +203,10 @@ class Process:
 
 
 def _calm_garbage_collector() -> None:
-    """Look for cycles a hundred times more seldom: events hold none, and each look walks a whole batch."""
+    """Look for cycles more seldom: events hold none, and each look walks a whole batch."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(70_000, 20, 20)
+    gc.set_threshold(10_000, 10, 10)
 
 
 def _require_providers(settings: Settings) -> None:

@@ -48,6 +48,7 @@ class AmqpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     publish_timeout_s: Annotated[Seconds, _about("without a confirm in this time, a publish is unknown")] = (
         5.0
     )
+    publish_give_up_s: Annotated[Seconds, _about("an unconfirmed publish is repeated for this long")] = 60.0
     publish_window: Annotated[Count, _about("publishes awaiting their confirm at most")] = 500
 
 

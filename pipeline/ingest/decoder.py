@@ -3,6 +3,7 @@
 import json
 from base64 import b64decode
 from binascii import Error as Base64Error
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -135,32 +136,27 @@ class Decoder:
         if structured:
             return self.decode_structured(delivery.body)
         event_type = type_of_routing_key(delivery.routing_key)
-        identity = headers.get(IDENTITY_HEADER)
-        attributes = {
-            "specversion": SPEC_VERSION,
-            "source": PLAIN_SOURCE,
+        attributes: dict[str, Any] = {"specversion": SPEC_VERSION, "source": PLAIN_SOURCE}
+        if IDENTITY_HEADER in headers:
+            attributes = _header_values({**attributes, "id": headers[IDENTITY_HEADER]})
+        else:
             # Without one of its own, an event is the one event of its type for that order or invoice.
-            "id": identity if isinstance(identity, str) and identity else None,
-        }
+            attributes["id"] = None
         return self._decode_data(event_type, attributes, delivery.body)
 
     def _decode_binary(self, found: dict[str, str], body: bytes) -> Decoded:
-        known = {name: found[name] for name in Attributes.__struct_fields__ if name in found}
-        try:
-            attributes = msgspec.convert(known, Attributes, strict=True)
-        except msgspec.ValidationError as error:
-            raise EventError(Reason.INVALID_ENVELOPE, f"headers: {error}") from None
+        attributes = _header_values(
+            {name: found[name] for name in Attributes.__struct_fields__ if name in found}
+        )
         if "type" not in found:
             raise EventError(Reason.INVALID_ENVELOPE, "headers: the attribute `type` is missing")
-        return self._decode_data(found["type"], msgspec.structs.asdict(attributes), body)
+        return self._decode_data(found["type"], attributes, body)
 
     def _decode_data(self, event_type: str, attributes: dict[str, Any], body: bytes) -> Decoded:
         """Decode data that came apart from its attributes."""
         decoder = self._data.get(event_type)
         if decoder is None:
             raise _unknown_type()
-        if attributes.get("datacontenttype") not in (None, JSON_TYPE):
-            raise EventError(Reason.UNSUPPORTED_CONTENT_TYPE, f"`datacontenttype` must be {JSON_TYPE}")
         try:
             str(body, "utf-8")
             data: Any = decoder.decode(body)
@@ -183,6 +179,8 @@ def _natural_id(data: OrderProcessed | InvoiceGenerated) -> str:
 
 def _checked(event: Event, body: bytes, *, attributes_in_body: bool) -> Decoded:
     """Check what the types cannot say, and return the event with its canonical data."""
+    if event.datacontenttype is not None:
+        _check_data_type(event.datacontenttype)
     schema = event.dataschema
     if schema is not None:
         expected = DATA_SCHEMAS[INVOICE_GENERATED if type(event) is InvoiceEvent else ORDER_PROCESSED]
@@ -201,15 +199,37 @@ def _checked(event: Event, body: bytes, *, attributes_in_body: bool) -> Decoded:
     return Decoded(event, canonical)
 
 
+def _header_values(found: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return msgspec.structs.asdict(msgspec.convert(found, Attributes, strict=True))
+    except msgspec.ValidationError as error:
+        raise EventError(Reason.INVALID_ENVELOPE, f"headers: {error}") from None
+
+
+@lru_cache(maxsize=64)
+def _check_data_type(data_type: str) -> None:
+    """Refuse data that is not JSON in UTF-8. What is refused is not cached."""
+    try:
+        is_json = content_mode(data_type, None) is ContentMode.JSON
+    except EventError:
+        is_json = False
+    if not is_json:
+        raise EventError(Reason.UNSUPPORTED_CONTENT_TYPE, f"`datacontenttype` must be {JSON_TYPE}")
+
+
 def _check_unique_keys(body: bytes) -> None:
     """Raise EventError when a JSON object has a key twice: readers differ on which one counts."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> None:
-        if len({key for key, _ in pairs}) != len(pairs):
+    def unique(pairs: list[tuple[str, Any]]) -> frozenset[str]:
+        keys = frozenset(key for key, _ in pairs)
+        if len(keys) != len(pairs):
             raise EventError(Reason.DUPLICATE_KEY, "an object has the same key twice")
+        return keys
 
     try:
-        json.loads(body, object_pairs_hook=unique)
+        outermost = json.loads(body, object_pairs_hook=unique)
+        if isinstance(outermost, frozenset) and {"specversion", "data", "data_base64"} <= outermost:
+            raise EventError(Reason.INVALID_ENVELOPE, "give one of `data` and `data_base64`")
     except RecursionError:
         raise EventError(Reason.MALFORMED_JSON, "nested too deeply") from None
     except ValueError as error:

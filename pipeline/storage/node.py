@@ -60,6 +60,7 @@ def translated(where: str) -> Iterator[None]:
         OverflowError,
         asyncpg.PostgresError,
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # a connection that died between two operations
     ) as error:
         raise translate(error, where) from error
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.pool import PoolConnectionProxy
@@ -15,7 +15,6 @@ from pipeline.storage.node import Node
 from pipeline.storage.rows import AnyRow, AsQuarantined, BatchCounts, InvoiceRow, OrderRow, QuarantineRow
 from pipeline.storage.statements import INTAKE
 
-T = TypeVar("T", OrderRow, InvoiceRow)
 _Key = tuple[int, bytes]
 
 _CONFLICT_DETAIL = "an event with this source and id, but other data, was stored before"
@@ -36,28 +35,25 @@ _EMAIL_KIND = fmt.text("email") + fmt.text("order_email")
 class _Sorting:
     """The events of a batch, sorted into what to write. First of an identity wins, also within a batch.
 
-    Orders and invoices are kept by slot and event key, as the inbox keeps them: an identity counts within
-    an order. `_places` holds the event's place in the batch.
+    Events are kept by slot and event key, as the inbox keeps them. `_places` holds each one's place in the
+    batch.
     """
 
     def __init__(self, rows: Sequence[AnyRow], as_quarantined: AsQuarantined) -> None:
         self._as_quarantined = as_quarantined
-        self.orders: dict[_Key, OrderRow] = {}
-        self.invoices: dict[_Key, InvoiceRow] = {}
+        self._events: dict[_Key, OrderRow | InvoiceRow] = {}
         self.quarantined: dict[bytes, tuple[QuarantineRow, int]] = {}
         self.duplicates = 0
         self._places: dict[_Key, int] = {}
         for place, row in enumerate(rows):
-            if isinstance(row, OrderRow):
-                self._take(self.orders, row, place)
-            elif isinstance(row, InvoiceRow):
-                self._take(self.invoices, row, place)
-            else:
+            if isinstance(row, QuarantineRow):
                 self._quarantine(row)
+            else:
+                self._take(row, place)
 
-    def _take(self, first: dict["_Key", T], row: T, place: int) -> None:
+    def _take(self, row: OrderRow | InvoiceRow, place: int) -> None:
         key = (row.slot, row.event_key)
-        known = first.setdefault(key, row)
+        known = self._events.setdefault(key, row)
         if known is row:
             self._places[key] = place
         else:
@@ -65,7 +61,7 @@ class _Sorting:
 
     def settle_known(self, key: "_Key", payload_hash: bytes) -> None:
         """Take out an event whose identity was stored before: a duplicate or, with other data, a conflict."""
-        row = self.orders.pop(key, None) or self.invoices.pop(key, None)
+        row = self._events.pop(key, None)
         if row is not None:
             self._settle(self._places[key], row.payload_hash == payload_hash)
 
@@ -82,14 +78,13 @@ class _Sorting:
 
     def new_events(self) -> list[OrderRow | InvoiceRow]:
         """Return the orders and invoices left, in the order in which every transaction writes."""
-        rows: list[OrderRow | InvoiceRow] = [*self.orders.values(), *self.invoices.values()]
-        rows.sort(key=_key_order)
-        return rows
+        return sorted(self._events.values(), key=_key_order)
 
     def counts(self) -> BatchCounts:
         """Return the sums. Call after the events already known were settled."""
         quarantined = sum(seen for _, seen in self.quarantined.values())
-        return BatchCounts(len(self.orders), len(self.invoices), self.duplicates, quarantined)
+        orders = sum(isinstance(row, OrderRow) for row in self._events.values())
+        return BatchCounts(orders, len(self._events) - orders, self.duplicates, quarantined)
 
 
 class IntakeWriter:
@@ -156,8 +151,8 @@ class IntakeWriter:
             orders = await _without_known(connection, orders)
         if orders:
             await self._store_orders(connection, orders, known["now"], frozenset(known["early"] or ()))
-        if batch.invoices:
-            await self._store_invoices(connection, list(batch.invoices.values()))
+        if invoices := [row for row in events if isinstance(row, InvoiceRow)]:
+            await self._store_invoices(connection, invoices)
 
     async def _store_orders(
         self, connection: PoolConnectionProxy, orders: list[OrderRow], now: datetime, early: frozenset[str]

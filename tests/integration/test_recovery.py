@@ -1,11 +1,16 @@
 """Servers that go away and come back while the pipeline runs. Nothing is lost, nobody has to help."""
 
+import asyncio
 from pathlib import Path
 
+import msgspec
+import orjson
 import psutil
 import pytest
 from real_stack import Bench, open_bench, order_event
 
+from consumers.publisher import EventPublisher
+from pipeline.events import OrderEvent
 from pipeline.settings import Settings
 from stack.launcher import StackConfig, up
 from stack.status import StackStatus
@@ -62,3 +67,31 @@ async def test_writes_and_claims_go_on_after_a_primary_was_killed(
     log = process.log.read_text()
     assert "Traceback" not in log
     assert "batch.write_failed" in log or "claim.failed" in log
+
+
+async def test_a_publisher_outlives_its_broker(
+    bench: Bench, settings: Settings, stack_folder: Path, run_pipeline
+) -> None:
+    """What publish_event returned for is stored once, although the broker was killed in the middle."""
+    decode = msgspec.json.Decoder(OrderEvent).decode
+    events = [decode(orjson.dumps(order_event(f"o-{number}"))) for number in range(300)]
+    async with EventPublisher(settings.amqp) as publisher:
+        publishing = asyncio.gather(*(publisher.publish_event(event) for event in events[:150]))
+        now = restart(stack_folder)
+        kill(now, "rabbitmq")
+        later = [asyncio.create_task(publisher.publish_event(event)) for event in events[150:]]
+        await asyncio.to_thread(restart, stack_folder)
+        await publishing
+        await asyncio.gather(*later)
+    assert publisher.confirmed == 300
+    await bench.reconnect()
+    with run_pipeline(notifications_grace_window_s="0"):
+
+        async def stored() -> bool:
+            status = await bench.status()
+            return status.is_quiet and status.totals["orders"] == 300
+
+        await bench.until(stored, "every confirmed event is stored", 30)
+    status = await bench.status()
+    assert status.accounting.balances
+    assert len(await bench.sms()) == 300
