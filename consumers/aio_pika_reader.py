@@ -41,6 +41,8 @@ class AioPikaSession:
         self._acks = AckTracker()
         self._flush: asyncio.TimerHandle | None = None
         self._acknowledging: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()  # an "all up to" frame must not overtake single ones
+        self._closing = asyncio.Lock()
         self._lost = asyncio.Event()
         self._error = ""
         self._connection: AbstractConnection | None = None
@@ -64,16 +66,24 @@ class AioPikaSession:
                 await self._channel.set_qos(prefetch_count=self._prefetch)
                 await self._channel.declare_queue(self._queue, passive=True)
                 self._underlay = await self._channel.get_underlay_channel()
+                self._underlay.on_consumer_cancel_callbacks.add(self._on_cancelled)
                 answer = await self._underlay.basic_consume(self._queue, self._on_message)
                 self._consumer_tag = answer.consumer_tag or ""
         except BROKER_ERRORS as error:
             await self.close()
             raise BrokerUnavailableError(explain(error, self._settings)) from error
+        except asyncio.CancelledError:
+            await self.close()
+            raise
 
     def _on_lost(self, _sender: object, error: BaseException | None) -> None:
         self._error = self._error or type(error).__name__
         if isinstance(error, InvalidFrameError | ValueError | RecursionError | KeyError | OverflowError):
             self.lost_by_decoding = True
+        self._lost.set()
+
+    def _on_cancelled(self, *_arguments: object) -> None:
+        self._error = self._error or "the consumer was cancelled: its queue was deleted or moved"
         self._lost.set()
 
     async def _on_message(self, message: DeliveredMessage) -> None:
@@ -108,6 +118,10 @@ class AioPikaSession:
         task.add_done_callback(self._acknowledging.discard)
 
     async def _acknowledge(self, *, everything: bool = False) -> None:
+        async with self._one_at_a_time:
+            await self._send_acknowledgements(everything=everything)
+
+    async def _send_acknowledgements(self, *, everything: bool) -> None:
         if self._underlay is None or self._lost.is_set():
             return  # the tags died with their channel; the broker delivers those messages again
         try:
@@ -142,6 +156,10 @@ class AioPikaSession:
 
     async def close(self) -> None:
         """Send the last acknowledgements and close."""
+        async with self._closing:
+            await self._close()
+
+    async def _close(self) -> None:
         if self._flush is not None:
             self._flush.cancel()
         if self._acknowledging:

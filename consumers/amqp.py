@@ -109,6 +109,8 @@ class QueueConsumer:
                 continue
             failures = 0
             self._session = session
+            if not self.consuming:
+                await session.cancel()  # told to drain while this was opening
             if self._pressure.paused:
                 session.pause(paused=True)
             log.info("amqp.consuming", queue=self.queue, prefetch=self._prefetch)
@@ -120,6 +122,8 @@ class QueueConsumer:
         self._metrics.reconnects.labels(self.queue).inc()
         log.warning("amqp.connection_lost", queue=self.queue, error=why)
         self._decode_losses = self._decode_losses + 1 if session.lost_by_decoding else 0
+        if self._session is session:
+            self._session = None
         await session.close()
 
     def _new_session(self) -> Session:

@@ -50,7 +50,7 @@ def explain(error: BaseException, settings: AmqpSettings) -> str:
             return f"{where}: a queue is missing: run `postorder topology apply`"
         case TimeoutError():
             return f"{where}: no answer in {settings.connect_timeout_s:g} s: is it running?"
-        case ConnectionError() if "refused" in str(error):
+        case ConnectionError() if "refused" in str(error) or "Connect call failed" in str(error):
             # aiormq wraps the system's error in one of its own, with the same text.
             return f"{where}: connection refused: is it running?"
     return f"{where}: {type(error).__name__}"

@@ -53,16 +53,16 @@ class Link:
                 await self._handshake()
                 await self.call(commands.Channel.Open(), channel=CHANNEL)
         except TimeoutError:
-            self._abort("no answer")
+            self.abort("no answer")
             raise BrokerUnavailableError(
                 f"{self._where}: no answer in {self._settings.connect_timeout_s:g} s: is it running?"
             ) from None
         except OSError as error:
-            self._abort(str(error))
+            self.abort(str(error))
             why = "connection refused: is it running?" if isinstance(error, ConnectionRefusedError) else error
             raise BrokerUnavailableError(f"{self._where}: {why}") from error
-        except BrokerUnavailableError:
-            self._abort("refused")
+        except BaseException:  # cancelled too: nobody else knows of this connection
+            self.abort("given up")
             raise
 
     async def _handshake(self) -> None:
@@ -131,6 +131,11 @@ class Link:
         if self._protocol is not None:
             self._protocol.send(frames)
 
+    @property
+    def can_write(self) -> bool:
+        """Whether the socket's buffer has room."""
+        return self._protocol is not None and self._protocol.writable.is_set()
+
     async def writable(self) -> None:
         """Wait while the socket's buffer is full."""
         if self._protocol is not None:
@@ -189,14 +194,15 @@ class Link:
         of_channel = isinstance(method, commands.Channel.Close)
         ok = commands.Channel.CloseOk() if of_channel else commands.Connection.CloseOk()
         self._send(ok, channel=channel)
-        self._end(self._explained(method.reply_code, method.reply_text))
+        self._end(self._explained(method.reply_code, method.reply_text, of_channel=of_channel))
         if self._protocol is not None:
             self._protocol.close()
 
-    def _explained(self, code: int, text: str) -> str:
+    @staticmethod
+    def _explained(code: int, text: str, *, of_channel: bool) -> str:
         if code == _NOT_FOUND:
             return "a queue is missing: run `postorder topology apply`"
-        if code == _ACCESS_REFUSED:
+        if code == _ACCESS_REFUSED and not of_channel:
             return "it refuses the user or password of amqp.url: check POSTORDER_AMQP_PASSWORD"
         return f"closed by the broker: {code} {text[:100]}"
 
@@ -234,7 +240,8 @@ class Link:
         self._end("closed")
         self._protocol.close()
 
-    def _abort(self, why: str) -> None:
+    def abort(self, why: str) -> None:
+        """Cut the connection at once."""
         self._end(why)
         if self._protocol is not None:
             self._protocol.fail(ConnectionAbortedError(why))

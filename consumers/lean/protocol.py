@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, cast
 
 from pamqp import frame as pamqp_frame
 from pamqp.base import Frame
+from pamqp.exceptions import PAMQPException
 
 from consumers.lean.wire import (
     FLAG_CONTENT_ENCODING,
@@ -26,6 +27,8 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _CONTENT_HEAD = struct.Struct(">QH")
 _ROUTES_MAX = 1024
+_BEYOND = 256  # longer than any short text
+_DECODE_ERRORS = (IndexError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
 _FRAME_BYTES_MAX = 16 * 1024 * 1024  # until the broker has named its own limit
 
 
@@ -118,7 +121,9 @@ class AmqpProtocol(asyncio.Protocol):
         buffer = self._rest + data if self._rest else data
         try:
             self._rest = buffer[self._take_frames(buffer) :]
-        except (WireError, struct.error, IndexError, UnicodeDecodeError, ValueError, KeyError) as error:
+        except WireError as error:
+            self.fail(error)
+        except (*_DECODE_ERRORS, struct.error, PAMQPException) as error:
             self.fail(WireError(f"not AMQP: {type(error).__name__}"))
 
     # --- writing ------------------------------------------------------------------------------------------
@@ -188,6 +193,8 @@ class AmqpProtocol(asyncio.Protocol):
 
     def _take_method(self, buffer: bytes, at: int, channel: int, end: int) -> None:
         method = _U32.unpack_from(buffer, at + 7)[0]
+        if self._missing:
+            raise WireError("a message cut short")
         if method == _DELIVER:
             tag_at = at + 12 + buffer[at + 11]
             self._start = (_U64.unpack_from(buffer, tag_at)[0], self._route(buffer[tag_at + 9 : end]))
@@ -217,15 +224,19 @@ class AmqpProtocol(asyncio.Protocol):
         return route
 
     def _take_header(self, buffer: bytes, at: int, end: int) -> None:
+        if self._missing:
+            raise WireError("a message cut short")
         size, flags = _CONTENT_HEAD.unpack_from(buffer, at + 4)
         texts: list[str | None] = [None, None]
         cursor = at + 14
         for index, flag in enumerate((FLAG_CONTENT_TYPE, FLAG_CONTENT_ENCODING)):
             if flags & flag:
-                length = buffer[cursor]
+                length = buffer[cursor] if cursor < end else _BEYOND
                 raw = buffer[cursor + 1 : cursor + 1 + length]
-                texts[index] = raw.decode(errors="backslashreplace")
                 cursor += 1 + length
+                if cursor > end:
+                    break  # properties that nobody can read: that is the delivery's trouble, not ours
+                texts[index] = raw.decode(errors="backslashreplace")
         self._head = (texts[0], texts[1], buffer[at + 12 : end])
         self._missing = size
         if not size:

@@ -43,6 +43,9 @@ class LeanPublisher(Link):
         except TimeoutError:
             await self.close()
             raise BrokerUnavailableError(f"{self._where}: no answer to a request") from None
+        except BaseException:
+            self.abort("given up")
+            raise
 
     @property
     def unconfirmed(self) -> int:
@@ -51,11 +54,13 @@ class LeanPublisher(Link):
 
     async def publish(self, route: bytes, properties: bytes, body: bytes) -> int:
         """Write one message when the window has room; return its tag. Raises BrokerUnavailableError."""
-        if not self._room.is_set():
+        while not (self._room.is_set() and self.can_write):
+            if self.lost.is_set():
+                break
             await self._room.wait()
+            await self.writable()
         if self.lost.is_set():
             raise BrokerUnavailableError(f"{self._where}: {self.error}")
-        await self.writable()
         self._last += 1
         self._unconfirmed.append(self._last)
         self._done.clear()

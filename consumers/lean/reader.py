@@ -34,6 +34,7 @@ class LeanSession(Link):
         self._acks = AckTracker()
         self._flush: asyncio.TimerHandle | None = None
         self._consumer_tag = ""
+        self._ending = False
         self.open_deliveries = 0
 
     async def open(self) -> None:
@@ -49,6 +50,9 @@ class LeanSession(Link):
             raise BrokerUnavailableError(f"{self._where}: no answer to a request") from None
         except BrokerUnavailableError:
             await self.close()
+            raise
+        except BaseException:
+            self.abort("given up")
             raise
         self._consumer_tag = getattr(answer, "consumer_tag", "")
 
@@ -94,14 +98,15 @@ class LeanSession(Link):
         return self.error
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001  # the one argument is the state
-        """Stop or go on taking messages in."""
-        self.pause_reading(paused=paused)
+        """Stop or go on taking messages in; while ending, the answers on the same socket are needed."""
+        self.pause_reading(paused=paused and not self._ending)
 
     async def cancel(self) -> None:
         """Take no more deliveries."""
         if self.lost.is_set():
             return
-        self.pause_reading(paused=False)  # the answer comes on the same socket
+        self._ending = True
+        self.pause_reading(paused=False)
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 await self.call(commands.Basic.Cancel(consumer_tag=self._consumer_tag))
@@ -113,5 +118,6 @@ class LeanSession(Link):
         if self._flush is not None:
             self._flush.cancel()
         self._acknowledge(everything=True)
+        self._ending = True
         self.pause_reading(paused=False)
         await super().close()

@@ -47,8 +47,10 @@ class Inbox:
             self.settled.add(delivery.tag)
             delivery.event_settled()
 
-    async def until(self, count: int) -> list[Delivery]:
+    async def until(self, count: int, patience_s: float = PATIENCE_S) -> list[Delivery]:
         await self._news.until(
-            lambda: len(self.deliveries) >= count, f"{count} deliveries; have {len(self.deliveries)}"
+            lambda: len(self.deliveries) >= count,
+            f"{count} deliveries; had {len(self.deliveries)}",
+            patience_s,
         )
         return self.deliveries

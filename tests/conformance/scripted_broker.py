@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from conformance.inbox import PATIENCE_S, News
+from conformance.messages import Message
 from pamqp import commands
 from pamqp import frame as pamqp_frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
-
-from conformance.inbox import News
-from conformance.messages import Message
 
 HEARTBEAT_INTERVAL_S = 0.3
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -46,6 +45,7 @@ class Peer:
         self.socket: socket.socket = writer.get_extra_info("socket")
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.silent = False
+        self.in_mid_frame = False  # no heartbeat may come between the segments
         self.channel = 0
         self.channel_ended = False
         self.consumer_tag = ""
@@ -90,10 +90,12 @@ class Peer:
 
     async def send_in_segments(self, *segments: bytes) -> None:
         """Send each by itself: the client's loop, which is ours, reads one before the next is written."""
+        self.in_mid_frame = True
         for segment in segments:
             self.send(segment)
             for _ in range(3):
                 await asyncio.sleep(0)
+        self.in_mid_frame = False
 
     def reset(self) -> None:
         """End the connection as a host does that knows nothing of it."""
@@ -132,7 +134,7 @@ class Peer:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_INTERVAL_S)
-            if self.channel and not self.silent:
+            if self.channel and not self.silent and not self.in_mid_frame:
                 self.send(HEARTBEAT)
 
     async def _frame(self) -> tuple[int, Any]:
@@ -178,11 +180,11 @@ class Peer:
         self.covered |= covered
         self.outstanding -= covered
 
-    async def until(self, condition: Callable[[], bool], what: str) -> None:
-        await self.broker.news.until(condition, what)
+    async def until(self, condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+        await self.broker.news.until(condition, what, patience_s)
 
-    async def until_gone(self) -> None:
-        await self.until(lambda: self.gone, "the client's end of the connection")
+    async def until_gone(self, patience_s: float = PATIENCE_S) -> None:
+        await self.until(lambda: self.gone, "the client's end of the connection", patience_s)
 
     async def until_acknowledged(self, *tags: int) -> None:
         await self.until(lambda: self.covered >= set(tags), f"acknowledgement of {tags}, have {self.covered}")
@@ -231,11 +233,11 @@ class ScriptedBroker:
         await self._server.wait_closed()
 
 
-# --- answers: a working broker's, and others ------------------------------------------------------------------
+# --- answers: a working broker's, and others ----------------------------------------------------------------
 
 
 def _start(peer: Peer, _frame: Any) -> None:
-    capabilities = {name: True for name in ("basic.nack", "publisher_confirms", "consumer_cancel_notify")}
+    capabilities = dict.fromkeys(("basic.nack", "publisher_confirms", "consumer_cancel_notify"), True)
     properties = {"product": "scripted", "capabilities": capabilities}
     peer.method(commands.Connection.Start(server_properties=properties, mechanisms="PLAIN"), channel=0)
 

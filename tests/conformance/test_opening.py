@@ -5,8 +5,9 @@ import socket
 
 import msgspec
 import pytest
-from conformance.conftest import QUEUE, READERS, NewSession
+from conformance.conftest import QUEUE, READERS, KnownDefect, NewSession
 from conformance.inbox import Inbox
+from conformance.messages import METHOD, frame
 from conformance.scripted_broker import (
     ANSWERS,
     Answer,
@@ -32,11 +33,11 @@ WAYS: dict[str, Answer] = {
     "reset": reset,
     "another protocol": say(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "another version": say(b"AMQP\x00\x01\x00\x00"),
-    "an unknown method": say(b"\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\xff\xce"),
-    "a broken table": say(b"\x01\x00\x00\x00\x00\x00\x0e\x00\x0a\x00\x0a\x00\x09\x00\x00\x00\xff\x01a?\x00\xce"),
+    "an unknown method": say(frame(METHOD, 0, b"\x00\x0a\x00\xff")),
+    "a broken table": say(frame(METHOD, 0, b"\x00\x0a\x00\x0a\x00\x09\x00\x00\x00\xff\x01a?\x00\x00")),
     "shutdown": close_connection(320, "CONNECTION_FORCED - broker forced connection closure"),
 }
-TIMEOUT_S = 0.3
+TIMEOUT_S = 0.2
 REQUESTS = 2  # a request and the goodbye after it may each take the time-out
 
 
@@ -56,8 +57,13 @@ def settings(settings: AmqpSettings) -> AmqpSettings:
 
 @pytest.mark.parametrize("step", [*CONNECTING, *CHANNEL_STEPS])
 @pytest.mark.parametrize("way", WAYS)
-async def test_open_fails_in_time_and_leaves_nothing(
-    broker: ScriptedBroker, new_session: NewSession, step: str, way: str
+async def test_open_fails_in_time_and_leaves_nothing(  # noqa: PLR0917  # fixtures go by name
+    broker: ScriptedBroker,
+    new_session: NewSession,
+    reader: str,
+    step: str,
+    way: str,
+    loop_errors: list[str],
 ) -> None:
     broker.script[step] = WAYS[way]
     session = new_session()
@@ -68,6 +74,7 @@ async def test_open_fails_in_time_and_leaves_nothing(
     [peer] = broker.peers
     await peer.until_gone()
     assert not peer.consuming
+    assert loop_errors == []
 
 
 @pytest.mark.parametrize("step", CHANNEL_STEPS)
@@ -85,7 +92,7 @@ REFUSALS = {
     "login": ("Connection.StartOk", close_connection(403, "ACCESS_REFUSED - Login was refused"), "password"),
     "queue": ("Queue.Declare", close_channel(404, "NOT_FOUND - no queue"), "run `postorder topology apply`"),
     "queue gone meanwhile": ("Basic.Consume", close_channel(404, "NOT_FOUND - no queue"), "topology apply"),
-    "silence": ("Connection.Open", silence, "no answer in 0.3 s: is it running?"),
+    "silence": ("Connection.Open", silence, "no answer in 0.2 s: is it running?"),
 }
 
 
@@ -97,7 +104,9 @@ async def test_the_line_says_what_to_do(broker: ScriptedBroker, new_session: New
         await new_session().open()
 
 
-async def test_missing_rights_are_no_wrong_password(broker: ScriptedBroker, new_session: NewSession) -> None:
+async def test_missing_rights_are_no_wrong_password(
+    broker: ScriptedBroker, new_session: NewSession, reader: str
+) -> None:
     broker.script["Basic.Consume"] = close_channel(403, "ACCESS_REFUSED - read access refused for user 'u'")
     with pytest.raises(BrokerUnavailableError) as caught:
         await new_session().open()
@@ -139,9 +148,12 @@ async def test_an_answer_in_time_is_waited_for(broker: ScriptedBroker, new_sessi
 
 
 async def test_a_connection_blocked_from_the_start_still_consumes(
-    broker: ScriptedBroker, new_session: NewSession
+    broker: ScriptedBroker, new_session: NewSession, reader: str, known_defect: KnownDefect
 ) -> None:
     """A broker short of memory takes no publishes; consuming is what helps it."""
+
+    if reader == "aio-pika":
+        known_defect("the library's: aiormq opens no channel on a blocked connection, and the time runs out")
 
     def blocked(peer: Peer, _frame: object) -> None:
         peer.method(commands.Connection.OpenOk(), channel=0)
@@ -152,9 +164,9 @@ async def test_a_connection_blocked_from_the_start_still_consumes(
     await broker.consumer()
 
 
-@pytest.mark.parametrize("step", [*CONNECTING, *CHANNEL_STEPS])
+@pytest.mark.parametrize("step", ["connect", "Connection.Open", "Channel.Open", "Basic.Consume"])
 async def test_a_cancelled_open_leaves_no_connection(
-    broker: ScriptedBroker, new_session: NewSession, step: str
+    broker: ScriptedBroker, new_session: NewSession, reader: str, step: str
 ) -> None:
     """As when a consumer is stopped while it connects."""
     reached = asyncio.Event()
@@ -164,4 +176,4 @@ async def test_a_cancelled_open_leaves_no_connection(
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
-    await broker.peers[0].until_gone()
+    await broker.peers[0].until_gone(patience_s=0.5)
