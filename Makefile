@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults bench bench-intake check docs format lock clean
+.PHONY: help setup demo test test-faults bench bench-intake fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -22,6 +22,9 @@ bench: bench-intake ## all benchmarks
 
 bench-intake: setup ## what intake costs, minutes; writes var/bench/intake.json and intake.html
 	@$(BIN)/python -m loadtest intake $(ARGS)
+
+fuzz: setup ## throw mutated events at the decoder (ARGS="--seconds 60 --seed N")
+	@$(BIN)/python tests/fuzz/fuzz_decoder.py $(ARGS)
 
 check: setup ## lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 FRAME_END: Final = 0xCE
 HEARTBEAT: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT = 1, 2, 3, 8
+_PROPERTIES_BYTES_MAX = 32_768
 CHANNEL: Final = 1  # a connection has one channel: what breaks it breaks nothing else
 
 FLAG_CONTENT_TYPE, FLAG_CONTENT_ENCODING, FLAG_CONTINUED = 0x8000, 0x4000, 0x0001
@@ -105,6 +106,9 @@ def read_properties(raw: bytes) -> Properties:
     """Decode the properties of a delivery. Raises EventError when that cannot be done."""
     if len(raw) < 2:  # noqa: PLR2004  # the flags
         return Properties()
+    if len(raw) > _PROPERTIES_BYTES_MAX:
+        # The library's decoder takes time by the square of a table's size.
+        raise EventError(Reason.UNDECODABLE_PROPERTIES, f"more than {_PROPERTIES_BYTES_MAX} bytes")
     found = commands.Basic.Properties()
     try:
         flags = int.from_bytes(raw[:2], "big")

@@ -42,15 +42,15 @@ def content_mode(content_type: str | None, content_encoding: str | None) -> Cont
         )
     if content_type is None:
         return ContentMode.JSON
-    media_type, _, parameters = content_type.partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    media_type, _, parameter = content_type.partition(";")
+    name, _, charset = parameter.strip().lower().partition("=")
     modes = {
         STRUCTURED_TYPE: ContentMode.STRUCTURED,
         BATCH_TYPE: ContentMode.BATCH,
         JSON_TYPE: ContentMode.JSON,
     }
     mode = modes.get(media_type.strip().lower())
-    if mode is None or charset not in ("", "utf-8"):
+    if mode is None or (name and (name, charset.strip('"')) != ("charset", "utf-8")):
         raise EventError(
             Reason.UNSUPPORTED_CONTENT_TYPE,
             f"must be {STRUCTURED_TYPE}, {BATCH_TYPE} or {JSON_TYPE} in UTF-8, not {content_type[:60]!a}",

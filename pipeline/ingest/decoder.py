@@ -2,7 +2,6 @@
 
 import json
 from base64 import b64decode
-from binascii import Error as Base64Error
 from functools import lru_cache
 from typing import Any, Final
 
@@ -34,6 +33,8 @@ from pipeline.ingest.delivery import Delivery
 PLAIN_SOURCE: Final = "urn:postorder:plain"
 IDENTITY_HEADER: Final = "idempotency-key"
 _DETAIL_CHARS_MAX = 200
+_DATA_PLACES = ("`$.data_base64`", "`$.data.", "`$.data`", "`$.data[", "field `data`")
+_OBJECTS_MAX = 10_000  # an order with all its lines has a tenth of that
 
 
 class Decoded(msgspec.Struct, gc=False):
@@ -117,9 +118,12 @@ class Decoder:
     def _decode_carrier(self, body: bytes) -> Decoded:
         try:
             carrier = self._carrier.decode(body)
-            data = b64decode(carrier.data_base64, validate=True)
-        except ValueError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise _explained(error) from None
+        try:
+            data = b64decode(carrier.data_base64, validate=True)
+        except ValueError:
+            raise EventError(Reason.INVALID_DATA, "`data_base64` is not base64") from None
         _check_unique_keys(body)
         attributes = {name: getattr(carrier, name) for name in Attributes.__struct_fields__}
         return self._decode_data(carrier.type, attributes, data)
@@ -186,7 +190,8 @@ def _checked(event: Event, body: bytes, *, attributes_in_body: bool) -> Decoded:
         expected = DATA_SCHEMAS[INVOICE_GENERATED if type(event) is InvoiceEvent else ORDER_PROCESSED]
         if schema != expected:
             raise EventError(Reason.UNKNOWN_SCHEMA, f"`dataschema` must be {expected} or absent")
-    if b"\\u0000" in body and _has_nul(msgspec.to_builtins(event)):
+    escapes = b"\\u" in body
+    if escapes and b"\\u0000" in body and _has_nul(msgspec.to_builtins(event)):
         raise EventError(Reason.INVALID_DATA, "a text holds the character NUL, which cannot be stored")
     canonical = _encode(event.data)
     # As many keys as the event has fields: then none is there twice. Any doubt is settled by looking.
@@ -194,7 +199,7 @@ def _checked(event: Event, body: bytes, *, attributes_in_body: bool) -> Decoded:
     if attributes_in_body:
         keys += 5  # specversion, id, source, type, data
         keys += (event.time is not None) + (event.datacontenttype is not None) + (schema is not None)
-    if body.translate(None, b" \t\n\r").count(b'":') != keys:
+    if escapes or body.translate(None, b" \t\n\r").count(b'":') != keys:
         _check_unique_keys(body)
     return Decoded(event, canonical)
 
@@ -226,8 +231,11 @@ def _check_unique_keys(body: bytes) -> None:
             raise EventError(Reason.DUPLICATE_KEY, "an object has the same key twice")
         return keys
 
+    if body.count(b"{") > _OBJECTS_MAX:
+        raise EventError(Reason.TOO_LARGE, f"more than {_OBJECTS_MAX} objects in one event")
     try:
-        outermost = json.loads(body, object_pairs_hook=unique)
+        # Numbers stay texts: nobody asked for their value, and Python refuses to read very long ones.
+        outermost = json.loads(body, object_pairs_hook=unique, parse_int=str, parse_float=str)
         if isinstance(outermost, frozenset) and {"specversion", "data", "data_base64"} <= outermost:
             raise EventError(Reason.INVALID_ENVELOPE, "give one of `data` and `data_base64`")
     except RecursionError:
@@ -243,11 +251,12 @@ def _unknown_type() -> EventError:
 
 def _explained(error: Exception) -> EventError:
     """Say which rule was broken and where. msgspec's texts name paths and rules, and no customer's data."""
-    text = str(error)[:_DETAIL_CHARS_MAX]
+    found = str(error)
+    text = found[:_DETAIL_CHARS_MAX]
     match error:
-        case msgspec.ValidationError() if text.endswith("`$.type`"):
+        case msgspec.ValidationError() if found.endswith("`$.type`"):
             return _unknown_type()
-        case msgspec.ValidationError() if "`$.data" in text or "field `data`" in text:
+        case msgspec.ValidationError() if any(place in found for place in _DATA_PLACES):
             return EventError(Reason.INVALID_DATA, text)
         case msgspec.ValidationError():
             return EventError(Reason.INVALID_ENVELOPE, text)
@@ -255,8 +264,6 @@ def _explained(error: Exception) -> EventError:
             text = f"not UTF-8 at byte {error.start}"
         case RecursionError():
             text = "nested too deeply"
-        case Base64Error():
-            return EventError(Reason.INVALID_DATA, "`data_base64` is not base64")
     return EventError(Reason.MALFORMED_JSON, text)
 
 

@@ -21,6 +21,7 @@ from pipeline.sharding.slots import slot_of_digest
 from pipeline.storage.rows import AnyRow, InvoiceRow, OrderRow, QuarantineRow
 
 _HASH_BYTES = 16
+_UNDECODABLE = b"undecodable_base64"
 _BROKER_HEADERS = frozenset(
     (
         "x-death", "x-delivery-count", "x-first-death-exchange", "x-first-death-queue",
@@ -123,7 +124,9 @@ def quarantine_row(
     body = delivery.body if member is None else member
     content_type = delivery.content_type if member is None else STRUCTURED_TYPE
     headers, message_id = _headers(delivery)
-    parts = (delivery.queue, delivery.routing_key, content_type, message_id, headers)
+    # Brokers count deliveries in the headers, so bytes that nobody can take apart make no stable id.
+    stable = headers if _UNDECODABLE not in headers else b""
+    parts = (delivery.queue, delivery.routing_key, content_type, message_id, stable)
     digest = sha256(repr(parts).encode() + body).digest()
     return QuarantineRow(
         slot=slot_of_digest(digest) if slot is None else slot,
@@ -181,7 +184,7 @@ def _headers(delivery: Delivery) -> tuple[bytes, str | None]:
         return orjson.dumps(headers, default=_json_header, option=options), properties.message_id
     except (EventError, TypeError, ValueError, RecursionError):
         # Undecodable, or nested deeper than JSON is written.
-        return orjson.dumps({"undecodable_base64": b64encode(delivery.raw_properties).decode()}), None
+        return b'{"%s":"%s"}' % (_UNDECODABLE, b64encode(delivery.raw_properties)), None
 
 
 def _storable(text: Any) -> Any:

@@ -55,9 +55,12 @@ def text(value: str | None) -> bytes:
 
 
 def short_texts(values: tuple[str | None, ...]) -> list[bytes]:
-    """Return texts of less than 4096 bytes each. Raises IndexError for a longer one."""
+    """Return texts of less than 4096 bytes each. Raises ValueError for a longer one."""
     lengths = _LENGTHS
-    return [NULL if value is None else lengths[len(piece := value.encode())] + piece for value in values]
+    try:
+        return [NULL if value is None else lengths[len(piece := value.encode())] + piece for value in values]
+    except IndexError:
+        raise ValueError("a text of more than 4095 bytes") from None
 
 
 def uuid(value: bytes) -> bytes:
