@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 from crashing import POINTS
 from real_stack import Bench, invoice_event, order_event
@@ -11,6 +12,7 @@ from real_stack import Bench, invoice_event, order_event
 from consumers.quarantine import find
 from pipeline.settings import Settings
 from pipeline.storage.quarantine import Filter
+from stack.launcher import StackConfig, up
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
@@ -77,6 +79,32 @@ async def test_killed_while_a_bad_row_is_isolated(bench: Bench, settings: Settin
     assert status.totals["orders"] == 50
     held = await find(settings, Filter(reason="refused_by_database"), 10)
     assert [orjson.loads(one.body)["data"]["order_id"] for one in held] == ["o-bad"]
+
+
+@pytest.mark.fault(1, "SIGKILL at each crash point of the write path", ["I1", "I2", "I3", "I6", "I29"])
+async def test_killed_between_parking_and_acknowledging(
+    bench: Bench, run_pipeline, stack_folder: Path
+) -> None:
+    """The parked copy and the unacknowledged original both come back: one of them is a duplicate."""
+    program = (PROGRAM, "parked_not_acked:1")
+    with run_pipeline("--only", "order-processed", program=program, intake_park_after_s="0.5") as dying:
+        await bench.until_true(lambda: consumed(bench))
+        now = up(StackConfig(data_dir=stack_folder), lambda _text: None)
+        server = psutil.Process(now.pids["shard0-primary"])
+        for process in (server, *server.children(recursive=True)):
+            process.kill()
+        await bench.publish(*(order_event(f"o-{number}") for number in range(100)))
+        assert dying.wait_ended(30) == -signal.SIGKILL
+    up(StackConfig(data_dir=stack_folder), lambda _text: None)
+
+    async def all_there() -> bool:
+        status = await bench.status()
+        return status.is_quiet and status.totals["orders"] == 100 and status.totals["duplicates"] > 0
+
+    with run_pipeline(notifications_grace_window_s="0"):
+        await bench.until(all_there, "everything is stored once and sent", 40)
+    assert len(await bench.sms()) == 100
+    assert (await bench.status()).accounting.balances
 
 
 @pytest.mark.fault(2, "SIGKILL again and again, every half second", ["I1", "I3", "I29"])
