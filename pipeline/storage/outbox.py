@@ -166,9 +166,10 @@ class Outbox:
     async def record(self, channel: Channel, receipts: Sequence[Receipt]) -> Recorded:
         """Record a set of receipts in one transaction."""
         ordered = sorted(receipts, key=lambda receipt: (receipt.slot, receipt.effect_id))
+        untried = {receipt.effect_id for receipt in receipts if receipt.is_untried}
         async with self._node.connection() as connection, connection.transaction():
             rows = await connection.fetch(OUTBOX["record_receipts"], *zip(*ordered, strict=True))
-            states = [row["state"] for row in rows]
+            states = [row["state"] for row in rows if row["effect_id"] not in untried]
             await connection.execute(
                 OUTBOX["record_receipt_batch"],
                 channel,
@@ -205,7 +206,7 @@ class Outbox:
         return len(rows)
 
 
-# The columns of receipt_batch, in order; what is pending again was retried.
+# The columns of receipt_batch, in order; what is pending again after a try is to be retried.
 _COUNTED_STATES = (
     State.ACCEPTED,
     State.SUPPRESSED,

@@ -106,6 +106,22 @@ async def test_a_claim_given_back_untried_costs_no_attempt(bench: Bench) -> None
     assert again.attempt == claim.attempt == 1
 
 
+async def test_only_a_message_that_was_tried_counts_as_retried(bench: Bench) -> None:
+    async def retried_on(shard: Shard) -> int:
+        [row] = await bench.rows("SELECT sum(retried) AS retried FROM receipt_batch", shard=shard.name)
+        return row["retried"]
+
+    shard = await Intake(bench).write(order_event("o-1"))
+    outbox = outbox_of(shard)
+    [claim] = await outbox.claim(Channel.SMS, 1, uuid4())
+    pending = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, retry_in_s=0.0)
+    assert await outbox.record(Channel.SMS, [pending._replace(is_untried=True)]) == (1, 0)
+    assert await retried_on(shard) == 0
+    [again] = await outbox.claim(Channel.SMS, 1, uuid4())
+    assert await outbox.record(Channel.SMS, [pending._replace(claim_id=again.claim_id)]) == (1, 0)
+    assert await retried_on(shard) == 1
+
+
 async def test_a_mail_that_is_tried_again_still_carries_its_invoice(bench: Bench) -> None:
     shard = await Intake(bench).write(invoice_event("o-1"), order_event("o-1"))
     outbox = outbox_of(shard)
