@@ -10,6 +10,7 @@ publisher, an operator and a migration can all check a slot; it costs 0.8 µs he
 from hashlib import sha256
 
 SLOT_COUNT = 4096
+HASH_BYTES = 8
 _SLOT_MASK = SLOT_COUNT - 1
 
 
@@ -20,7 +21,12 @@ def key_digest(key: str) -> bytes:
 
 def hash64(key: str) -> int:
     """Return the pinned 64-bit hash of a key."""
-    return int.from_bytes(key_digest(key)[:8], "big")
+    return int.from_bytes(hash64_bytes(key.encode()), "big")
+
+
+def hash64_bytes(key: bytes) -> bytes:
+    """Return hash64 of a key's UTF-8 text as 8 bytes, which sort as the numbers do."""
+    return sha256(key).digest()[:HASH_BYTES]
 
 
 def slot_of_digest(digest: bytes) -> int:
