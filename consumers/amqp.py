@@ -5,6 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from consumers.aio_pika_reader import AioPikaSession
+from consumers.connection import broker_address
 from consumers.lean.reader import LeanSession
 from consumers.return_address import restore
 from consumers.session import Session
@@ -21,6 +22,7 @@ from pipeline.settings import AmqpSettings
 log = structlog.get_logger(__name__)
 
 _RECONNECT = Backoff(base_s=0.5, ceiling_s=5.0)
+_BRIEF_S = 1.0  # a session that ends sooner counts as a failure to connect
 _DECODE_LOSSES_MAX = 2
 
 
@@ -96,9 +98,8 @@ class QueueConsumer:
     async def _supervise(self) -> None:
         failures = 0
         while not self._draining:
-            session = self._new_session()
             try:
-                await session.open()
+                await self._run_session()
             except BrokerUnavailableError as error:
                 failures += 1
                 delay_s = _RECONNECT.delay_s(failures)
@@ -106,17 +107,29 @@ class QueueConsumer:
                     "amqp.unavailable", queue=self.queue, error=str(error), retry_in_s=round(delay_s, 2)
                 )
                 await self._clock.sleep(delay_s)
-                continue
-            failures = 0
-            self._session = session
-            if not self.consuming:
-                await session.cancel()  # told to drain while this was opening
-            if self._pressure.paused:
-                session.pause(paused=True)
-            log.info("amqp.consuming", queue=self.queue, prefetch=self._prefetch)
-            why = await session.wait_lost()
-            if not self._draining:
-                await self._after_loss(session, why)
+            else:
+                failures = 0
+
+    async def _run_session(self) -> None:
+        """Consume until the session is lost. Raises BrokerUnavailableError if that was at once."""
+        session = self._new_session()
+        await session.open()
+        opened_at_s = self._clock.monotonic()
+        self._session = session
+        if not self.consuming:
+            await session.cancel()  # told to drain while this was opening
+        if self._pressure.paused:
+            session.pause(paused=True)
+        log.info("amqp.consuming", queue=self.queue, prefetch=self._prefetch)
+        why = await session.wait_lost()
+        if self._draining:
+            return
+        # A broker that lets in and cuts at once is as good as away; an end we brought about says nothing.
+        brief = self._session is session and self._clock.monotonic() - opened_at_s < _BRIEF_S
+        await self._after_loss(session, why)
+        if brief:
+            where = f"broker at {broker_address(self._settings)}"
+            raise BrokerUnavailableError(f"{where}: connection lost right after it was opened: {why}")
 
     async def _after_loss(self, session: Session, why: str) -> None:
         self._metrics.reconnects.labels(self.queue).inc()

@@ -1,17 +1,18 @@
 """The consumer above the sessions: it comes back after every loss, and isolates what no library can read."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
-from conformance.inbox import Inbox
+from conformance.inbox import Inbox, News
 from conformance.messages import UNDECODABLE, Message
 from conformance.scripted_broker import ANSWERS, Peer, ScriptedBroker, close_channel, close_connection
 from pamqp import commands
 
 from consumers.amqp import QueueConsumer
-from pipeline.clock import SystemClock
+from pipeline.clock import Clock, SystemClock
 from pipeline.errors import EventError
 from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.pressure import Pressure
@@ -28,6 +29,27 @@ class HurriedClock(SystemClock):
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(min(delay_s, 0.01))
+
+
+class HeldClock(SystemClock):
+    """Tells of each wait, and lets it end when a test says so. Time passes at a test's word as well."""
+
+    def __init__(self, news: News) -> None:
+        self.waits_s: list[float] = []
+        self.ahead_s = 0.0
+        self._news = news
+        self._ended = asyncio.Semaphore(0)
+
+    def monotonic(self) -> float:
+        return self.ahead_s
+
+    async def sleep(self, delay_s: float) -> None:
+        self.waits_s.append(delay_s)
+        self._news.tell()
+        await self._ended.acquire()
+
+    def end_wait(self) -> None:
+        self._ended.release()
 
 
 class WorkQueue:
@@ -70,7 +92,9 @@ async def new_consumer(
     crashes: list[str] = []
     made: list[QueueConsumer] = []
 
-    def make(reader: str, *, pressure: Pressure | None = None, prefetch: int = 10) -> QueueConsumer:
+    def make(
+        reader: str, *, pressure: Pressure | None = None, prefetch: int = 10, clock: Clock | None = None
+    ) -> QueueConsumer:
         made.append(
             QueueConsumer(
                 "order-processed",
@@ -78,7 +102,7 @@ async def new_consumer(
                 deliver=inbox.take,
                 pressure=pressure or Pressure(high=1000),
                 metrics=Metrics(),
-                clock=HurriedClock(),
+                clock=clock or HurriedClock(),
                 tasks=Tasks(lambda name, error: crashes.append(f"{name}: {error!r}")),
                 prefetch=prefetch,
             )
@@ -130,6 +154,63 @@ async def test_after_each_loss_comes_a_new_session(
     await consumer.stop()
     await peer.until_gone()
     assert [at.acks for at in broker.peers] == [[], [], [], []]
+
+
+async def opened(broker: ScriptedBroker, inbox: Inbox, number: int) -> Peer:
+    """Return the n-th connection that consumes, once the consumer takes messages from it."""
+    peer = await broker.consumer(number)
+    seen = len(inbox.deliveries)
+    peer.deliver(Message())
+    await inbox.until(seen + 1)
+    return peer
+
+
+@pytest.fixture
+def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 1.0)
+
+
+@pytest.mark.usefixtures("longest_waits")
+async def test_a_broker_that_lets_in_and_cuts_at_once_is_asked_less_and_less(
+    broker: ScriptedBroker, new_consumer: NewConsumer, inbox: Inbox, reader: str
+) -> None:
+    clock = HeldClock(broker.news)
+    await new_consumer(reader, clock=clock).start()
+    for number in range(1, 7):
+        (await opened(broker, inbox, number)).hang_up()
+        await broker.news.until(lambda n=number: len(clock.waits_s) == n, f"wait number {number}")
+        assert len(broker.peers) == number
+        clock.end_wait()
+    assert clock.waits_s == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+@pytest.mark.usefixtures("longest_waits")
+async def test_after_a_session_that_lasted_comes_the_next_at_once(
+    broker: ScriptedBroker, new_consumer: NewConsumer, inbox: Inbox, reader: str
+) -> None:
+    clock = HeldClock(broker.news)
+    await new_consumer(reader, clock=clock).start()
+    (await opened(broker, inbox, 1)).hang_up()
+    await broker.news.until(lambda: clock.waits_s == [0.5], "a wait")
+    clock.end_wait()
+    peer = await opened(broker, inbox, 2)
+    clock.ahead_s += 1.0
+    peer.hang_up()
+    (await opened(broker, inbox, 3)).hang_up()
+    await broker.news.until(lambda: clock.waits_s == [0.5, 0.5], "a wait as short as the first")
+
+
+async def test_a_restart_that_was_asked_for_is_done_at_once(
+    broker: ScriptedBroker, new_consumer: NewConsumer, inbox: Inbox, reader: str
+) -> None:
+    clock = HeldClock(broker.news)
+    consumer = new_consumer(reader, clock=clock)
+    await consumer.start()
+    for number in (1, 2):
+        await opened(broker, inbox, number)
+        await consumer.restart()
+    await opened(broker, inbox, 3)
+    assert clock.waits_s == []
 
 
 async def test_between_sessions_nothing_is_consumed(
