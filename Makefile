@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults bench bench-intake fuzz check docs format lock clean
+.PHONY: help setup demo test test-faults bench bench-intake bench-ring fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -18,10 +18,13 @@ test: setup check ## the default test suite, under 10 minutes
 test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
 	@$(BIN)/pytest tests/faults -m faults $(ARGS)
 
-bench: bench-intake ## all benchmarks
+bench: bench-intake bench-ring ## all benchmarks
 
 bench-intake: setup ## what intake costs, minutes; writes var/bench/intake.json and intake.html
 	@$(BIN)/python -m loadtest intake $(ARGS)
+
+bench-ring: setup ## what the ring costs, half a minute; writes var/bench/ring.json
+	@$(BIN)/python -m loadtest ring
 
 fuzz: setup ## throw mutated events at the decoder (ARGS="--seconds 60 --seed N")
 	@$(BIN)/python tests/fuzz/fuzz_decoder.py $(ARGS)

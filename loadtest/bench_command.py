@@ -1,4 +1,4 @@
-"""The benchmarks as commands: `python -m loadtest intake`, behind `make bench-intake`."""
+"""The benchmarks as commands: `python -m loadtest NAME`, behind `make bench-NAME`."""
 
 import asyncio
 from pathlib import Path
@@ -14,6 +14,7 @@ from consumers.stack_settings import write_stack_settings
 from loadtest.intake_bench import BATCH, FOLDER, Flow, IntakeBench
 from loadtest.intake_report import IntakeReport, machine, now_text, print_report, write_page
 from loadtest.peer import peer_python
+from loadtest.ring_bench import measure_rings, print_rings
 from pipeline.settings import load_settings
 from stack.launcher import StackConfig, down, reset, up
 from stack.status import StackStatus
@@ -22,11 +23,6 @@ CACHE = Path("var/cache")
 DATA_DIR = FOLDER / "stack"
 
 app = typer.Typer(help="Benchmarks. Each starts a stack of its own.", no_args_is_help=True)
-
-
-@app.callback()
-def benchmarks() -> None:
-    """Have sub-commands, also while there is only one."""
 
 
 @app.command()
@@ -46,11 +42,23 @@ def intake(
     finally:
         down(DATA_DIR, say)
         reset(DATA_DIR, say)
-    encoded = msgspec.json.format(msgspec.json.encode(report))
-    (FOLDER / "intake.json").write_bytes(encoded + b"\n")
+    _write("intake.json", report)
     write_page(report, FOLDER / "intake.html")
     print_report(report, Console())
     typer.echo(f"{FOLDER / 'intake.json'} and {FOLDER / 'intake.html'} written")
+
+
+@app.command()
+def ring() -> None:
+    """Measure building, looking up and planning with the ring; write var/bench/ring.json."""
+    report = measure_rings()
+    _write("ring.json", report)
+    print_rings(report, Console())
+
+
+def _write(name: str, report: msgspec.Struct) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / name).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
 async def _intake(  # noqa: PLR0917  # the sizes of the scenarios

@@ -51,6 +51,9 @@ class Ring:
     def __repr__(self) -> str:
         return f"Ring({len(self.weights)} shards, {len(self._points)} points)"
 
+    def __len__(self) -> int:
+        return len(self._points)
+
     def clockwise(self, position: int) -> Iterator[str]:
         """Yield the shards met going clockwise from a position, each as often as it has points."""
         start = self._first_point(position)
