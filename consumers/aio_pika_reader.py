@@ -13,7 +13,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import InvalidFrameError
 
 from consumers.acks import AckTracker
-from consumers.connection import BROKER_ERRORS, explain, open_connection
+from consumers.connection import BROKER_ERRORS, close_quietly, explain, open_connection
 from consumers.lean.wire import property_bytes
 from pipeline.errors import BrokerUnavailableError
 from pipeline.ingest.delivery import Delivery, Properties
@@ -77,7 +77,7 @@ class AioPikaSession:
             raise
 
     def _on_lost(self, _sender: object, error: BaseException | None) -> None:
-        self._error = self._error or type(error).__name__
+        self._error = self._error or (type(error).__name__ if error else "connection closed")
         if isinstance(error, InvalidFrameError | ValueError | RecursionError | KeyError | OverflowError):
             self.lost_by_decoding = True
         self._lost.set()
@@ -166,14 +166,9 @@ class AioPikaSession:
             await asyncio.wait(self._acknowledging, timeout=self._settings.connect_timeout_s)
         await self._acknowledge(everything=True)
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
+        self._error = self._error or "closed"
         self._lost.set()
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                await connection.close()
-        except BROKER_ERRORS:
-            pass  # it is gone already
+        await close_quietly(connection, self._settings)
 
 
 def _properties(headers: Mapping[str, object], message_id: str | None, _raw: bytes) -> Properties:

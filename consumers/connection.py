@@ -40,6 +40,17 @@ async def open_connection(settings: AmqpSettings, name: str) -> AbstractConnecti
         raise BrokerUnavailableError(explain(error, settings)) from error
 
 
+async def close_quietly(opened: AbstractConnection | None, settings: AmqpSettings) -> None:
+    """Close a connection if there is one; return after `connect_timeout_s` at the latest. Raises nothing."""
+    if opened is None:
+        return
+    try:
+        async with asyncio.timeout(settings.connect_timeout_s):
+            await opened.close()
+    except BROKER_ERRORS:
+        pass  # it is gone already, which is what closing is for
+
+
 def explain(error: BaseException, settings: AmqpSettings) -> str:
     """Say in one line what is wrong with the broker and what to do."""
     where = f"broker at {broker_address(settings)}"
@@ -65,8 +76,4 @@ async def connection(settings: AmqpSettings, name: str) -> AsyncIterator[Abstrac
     except BROKER_ERRORS as error:
         raise BrokerUnavailableError(explain(error, settings)) from error
     finally:
-        try:
-            async with asyncio.timeout(settings.connect_timeout_s):
-                await opened.close()
-        except BROKER_ERRORS:
-            pass  # it is gone already, which is what closing is for
+        await close_quietly(opened, settings)

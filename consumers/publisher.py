@@ -13,7 +13,7 @@ import structlog
 from aio_pika.abc import AbstractConnection, AbstractExchange, DeliveryMode
 from aio_pika.exceptions import DeliveryError
 
-from consumers.connection import BROKER_ERRORS, explain, open_connection
+from consumers.connection import BROKER_ERRORS, close_quietly, explain, open_connection
 from consumers.topology import EXCHANGE
 from pipeline.backoff import Backoff
 from pipeline.errors import BrokerUnavailableError, PublishUnknownError, UnroutableError
@@ -123,9 +123,4 @@ class EventPublisher:
 
     async def _close(self) -> None:
         connection, self._connection, self._exchange = self._connection, None, None
-        if connection is not None:
-            try:
-                async with asyncio.timeout(self._settings.connect_timeout_s):
-                    await connection.close()
-            except BROKER_ERRORS:
-                pass  # it is gone already
+        await close_quietly(connection, self._settings)

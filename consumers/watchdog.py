@@ -7,7 +7,7 @@ import structlog
 from aio_pika.abc import AbstractConnection
 
 from consumers.amqp import QueueConsumer
-from consumers.connection import BROKER_ERRORS, open_connection
+from consumers.connection import BROKER_ERRORS, close_quietly, open_connection
 from consumers.topology import queue_depths
 from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailableError
@@ -93,9 +93,4 @@ class Watchdog:
 
     async def _close(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                async with asyncio.timeout(self._settings.connect_timeout_s):
-                    await connection.close()
-            except BROKER_ERRORS:
-                pass  # it is gone already
+        await close_quietly(connection, self._settings)
