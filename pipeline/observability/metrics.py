@@ -36,82 +36,95 @@ class LatencyHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum_s)
 
 
-class Metrics:
-    """The metrics of one process. Seconds and bytes throughout."""
+class IntakeMetrics:
+    """What flow one counts: from the broker to the shards."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
-            "postorder_events", "Events settled", ["outcome"], registry=self.registry
+            "postorder_events", "Events settled", ["outcome"], registry=registry
         )  # outcome: order, invoice, duplicate, quarantined
-        self.batches = Counter(
-            "postorder_batches", "Intake transactions", ["trigger"], registry=self.registry
-        )
+        self.batches = Counter("postorder_batches", "Intake transactions", ["trigger"], registry=registry)
         self.batch_events = Histogram(
             "postorder_batch_events",
             "Events in one intake transaction",
             buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
-            registry=self.registry,
+            registry=registry,
         )
         self.write_seconds = Histogram(
             "postorder_write_seconds",
             "Intake transaction, from BEGIN to the replica's answer",
             ["shard"],
             buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
+            registry=registry,
         )
         self.write_failures = Counter(
-            "postorder_write_failures",
-            "Intake transactions to be repeated",
-            ["shard"],
-            registry=self.registry,
+            "postorder_write_failures", "Intake transactions to be repeated", ["shard"], registry=registry
         )
         self.publish_to_committed = LatencyHistogram(
             "postorder_publish_to_committed_seconds",
             "From the event's CloudEvents time to its commit on primary and replica",
         )
-        self.registry.register(self.publish_to_committed)
+        registry.register(self.publish_to_committed)
         self.parked = Counter(
             "postorder_parked",
             "Events given back to the broker to return later",
             ["shard"],
-            registry=self.registry,
+            registry=registry,
+        )
+        self.buffered = Gauge(
+            "postorder_buffered_events", "Events between broker and shards", registry=registry
+        )
+
+
+class NotificationMetrics:
+    """What flow two counts: from the outbox to the providers and back."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.claims = Counter("postorder_claims", "Messages claimed", ["channel"], registry=registry)
+        self.in_flight = Gauge(
+            "postorder_sends_in_flight", "Provider calls under way", ["channel"], registry=registry
         )
         self.created_to_accepted_seconds = Histogram(
             "postorder_created_to_accepted_seconds",
             "From an owed message to the provider's acceptance; order mails include the grace window",
             ["kind"],
             buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
+            registry=registry,
         )
         self.receipts = Counter(
-            "postorder_receipts", "Receipts recorded", ["channel", "state"], registry=self.registry
+            "postorder_receipts", "Receipts recorded", ["channel", "state"], registry=registry
         )
         self.stale_receipts = Counter(
-            "postorder_stale_receipts",
-            "Receipts of a claim that was lost",
-            ["channel"],
-            registry=self.registry,
+            "postorder_stale_receipts", "Receipts of a claim that was lost", ["channel"], registry=registry
         )
-        self.claims = Counter("postorder_claims", "Messages claimed", ["channel"], registry=self.registry)
-        self.buffered = Gauge(
-            "postorder_buffered_events", "Events between broker and shards", registry=self.registry
-        )
-        self.in_flight = Gauge(
-            "postorder_sends_in_flight", "Provider calls under way", ["channel"], registry=self.registry
-        )
+
+
+class BrokerMetrics:
+    """What is counted of the broker: its queues, and the connections to it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.queue_messages = Gauge(
-            "postorder_queue_messages", "Messages ready for delivery", ["queue"], registry=self.registry
+            "postorder_queue_messages", "Messages ready for delivery", ["queue"], registry=registry
         )
         self.queue_consumers = Gauge(
-            "postorder_queue_consumers", "Consumers the broker counts", ["queue"], registry=self.registry
+            "postorder_queue_consumers", "Consumers the broker counts", ["queue"], registry=registry
         )
         self.reconnects = Counter(
             "postorder_amqp_reconnects",
             "Connections to the broker made anew",
             ["consumer"],
-            registry=self.registry,
+            registry=registry,
         )
+
+
+class Metrics(IntakeMetrics, NotificationMetrics, BrokerMetrics):
+    """The metrics of one process. Seconds and bytes throughout."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        IntakeMetrics.__init__(self, self.registry)
+        NotificationMetrics.__init__(self, self.registry)
+        BrokerMetrics.__init__(self, self.registry)
 
     def serve(self, host: str, port: int) -> None:
         """Serve /metrics from a thread of its own until the process ends."""
