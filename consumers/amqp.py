@@ -59,6 +59,7 @@ class QueueConsumer:
         self._draining = False
         self._decode_losses = 0
         self._isolated = 0
+        self._leaving = False
         pressure.subscribe(self._on_pressure)
 
     def __repr__(self) -> str:
@@ -144,7 +145,7 @@ class QueueConsumer:
             return LeanSession(self.queue, self._settings, self._take, self._prefetch)
         if self._decode_losses >= _DECODE_LOSSES_MAX:
             log.warning("amqp.isolating", queue=self.queue)
-            self._isolated = 0
+            self._isolated, self._leaving = 0, False
             return LeanSession(self.queue, self._settings, self._take_isolated, 1)
         return AioPikaSession(self.queue, self._settings, self._take, self._prefetch)
 
@@ -156,6 +157,8 @@ class QueueConsumer:
     def _take_isolated(self, delivery: Delivery) -> None:
         """Take deliveries one by one, until the one at fault was among them."""
         self._take(delivery)
+        if self._leaving:
+            return
         self._isolated += 1
         try:
             _ = delivery.properties
@@ -167,14 +170,18 @@ class QueueConsumer:
                 self._leave_isolation()
 
     def _leave_isolation(self) -> None:
+        self._leaving = True
         self._decode_losses = 0
         self._tasks.start(self._restart_when_settled(), f"{self.name}: leave isolation")
 
     async def _restart_when_settled(self) -> None:
         session = self._session
-        while session is not None and session is self._session and session.open_deliveries:
+        if session is None or self._draining:
+            return
+        await session.cancel()  # else there would always be another one to wait for
+        while session is self._session and session.open_deliveries:
             await self._clock.sleep(0.05)
-        if session is not None and session is self._session and not self._draining:
+        if session is self._session and not self._draining:
             await self.restart()
 
 

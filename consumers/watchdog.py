@@ -64,24 +64,31 @@ class Watchdog:
             await self._clock.sleep(_INTERVAL_S)
             try:
                 async with asyncio.timeout(self._settings.connect_timeout_s):
-                    await self._look()
+                    found = await self._look()
             except BROKER_ERRORS as error:
                 log.warning("watchdog.blind", error=type(error).__name__)
                 await self._close()
             except BrokerUnavailableError as error:
                 log.warning("watchdog.blind", error=str(error))
+            else:
+                # Outside of the time-out: a restart cut short leaves a session neither open nor lost.
+                await self._judge_all(found)
 
-    async def _look(self) -> None:
+    async def _look(self) -> dict[str, int]:
+        """Return how many consumers each queue has."""
         if self._connection is None:
             self._connection = await open_connection(self._settings, "postorder watchdog")
         channel = await self._connection.channel()
-        depths = {depth.name: depth for depth in await queue_depths(channel)}
+        depths = await queue_depths(channel)
         await channel.close()
-        for depth in depths.values():
+        for depth in depths:
             self._metrics.queue_messages.labels(depth.name).set(depth.messages)
             self._metrics.queue_consumers.labels(depth.name).set(depth.consumers)
+        return {depth.name: depth.consumers for depth in depths}
+
+    async def _judge_all(self, found: dict[str, int]) -> None:
         for consumer in self._consumers:
-            await self._judge(consumer, depths[consumer.queue].consumers)
+            await self._judge(consumer, found[consumer.queue])
 
     async def _judge(self, consumer: QueueConsumer, found: int) -> None:
         gone = found == 0 and consumer.consuming

@@ -3,19 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 import uvloop
 from conformance.inbox import Inbox
 from conformance.scripted_broker import ScriptedBroker
 
 from consumers.aio_pika_reader import AioPikaSession
+from consumers.amqp import QueueConsumer
 from consumers.lean.reader import LeanSession
 from consumers.session import Session
+from pipeline.clock import Clock, SystemClock
+from pipeline.ingest.pressure import Pressure
+from pipeline.lifecycle import Tasks
+from pipeline.observability.metrics import Metrics
 from pipeline.settings import AmqpSettings
 
 QUEUE = "order-processed"
 READERS = {"lean": LeanSession, "aio-pika": AioPikaSession}
 NewSession = Callable[..., Session]
+NewConsumer = Callable[..., QueueConsumer]
 KnownDefect = Callable[[str], None]
 
 
@@ -61,6 +68,43 @@ async def new_session(reader: str, settings: AmqpSettings, inbox: Inbox) -> Asyn
     yield make
     for session in made:
         await session.close()
+
+
+class HurriedClock(SystemClock):
+    """Waits, but not long: what is tested is that there is a next time, not when."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(min(delay_s, 0.01))
+
+
+@pytest.fixture
+async def new_consumer(
+    broker: ScriptedBroker, settings: AmqpSettings, inbox: Inbox
+) -> AsyncIterator[NewConsumer]:
+    crashes: list[str] = []
+    made: list[QueueConsumer] = []
+
+    def make(
+        reader: str, *, pressure: Pressure | None = None, prefetch: int = 10, clock: Clock | None = None
+    ) -> QueueConsumer:
+        made.append(
+            QueueConsumer(
+                QUEUE,
+                settings=msgspec.structs.replace(settings, reader=reader),
+                deliver=inbox.take,
+                pressure=pressure or Pressure(high=1000),
+                metrics=Metrics(),
+                clock=clock or HurriedClock(),
+                tasks=Tasks(lambda name, error: crashes.append(f"{name}: {error!r}")),
+                prefetch=prefetch,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for consumer in made:
+        await consumer.stop()
+    assert crashes == []
 
 
 @pytest.fixture(autouse=True)

@@ -1,34 +1,17 @@
-"""The consumer above the sessions: it comes back after every loss, and isolates what no library can read."""
+"""The consumer above the sessions: it comes back after every loss, and not too often."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
 
-import msgspec
 import pytest
+from conformance.conftest import NewConsumer
 from conformance.inbox import Inbox, News
-from conformance.messages import UNDECODABLE, Message
+from conformance.messages import Message
 from conformance.scripted_broker import ANSWERS, Peer, ScriptedBroker, close_channel, close_connection
 from pamqp import commands
 
-from consumers.amqp import QueueConsumer
-from pipeline.clock import Clock, SystemClock
-from pipeline.errors import EventError
-from pipeline.ingest.delivery import Delivery
+from pipeline.clock import SystemClock
 from pipeline.ingest.pressure import Pressure
-from pipeline.lifecycle import Tasks
-from pipeline.observability.metrics import Metrics
-from pipeline.settings import AmqpSettings
-
-NewConsumer = Callable[..., QueueConsumer]
-POISON = Message(body=b"poison", raw_properties=UNDECODABLE["a value of an unknown type"])
-
-
-class HurriedClock(SystemClock):
-    """Waits, but not long: what is tested is that there is a next time, not when."""
-
-    async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(min(delay_s, 0.01))
 
 
 class HeldClock(SystemClock):
@@ -50,81 +33,6 @@ class HeldClock(SystemClock):
 
     def end_wait(self) -> None:
         self._ended.release()
-
-
-class WorkQueue:
-    """What the broker keeps of a queue: everything without an acknowledgement is delivered, and again."""
-
-    def __init__(self, broker: ScriptedBroker, *messages: Message) -> None:
-        self.left = list(messages)
-        self._broker = broker
-        self._sent: dict[tuple[Peer, int], Message] = {}
-        self._serving: Peer | None = None
-        broker.script |= {"Basic.Consume": self._consume, "Basic.Ack": self._acknowledge}
-
-    def _consume(self, peer: Peer, frame: commands.Basic.Consume) -> None:
-        ANSWERS["Basic.Consume"](peer, frame)
-        self._serving = peer
-        self._sent.clear()
-        self._fill(peer)
-
-    def _fill(self, peer: Peer) -> None:
-        waiting = [message for message in self.left if message not in self._sent.values()]
-        for message in waiting[: peer.prefetch - len(peer.outstanding)]:
-            before = set(peer.outstanding)
-            peer.deliver(message)
-            [tag] = peer.outstanding - before
-            self._sent[peer, tag] = message
-
-    def _acknowledge(self, peer: Peer, frame: commands.Basic.Ack) -> None:
-        before = set(peer.outstanding)
-        peer.take_ack(frame)
-        for tag in before - peer.outstanding:
-            if (message := self._sent.pop((peer, tag), None)) is not None:
-                self.left.remove(message)
-        self._fill(peer)
-
-
-@pytest.fixture
-async def new_consumer(
-    broker: ScriptedBroker, settings: AmqpSettings, inbox: Inbox
-) -> AsyncIterator[NewConsumer]:
-    crashes: list[str] = []
-    made: list[QueueConsumer] = []
-
-    def make(
-        reader: str, *, pressure: Pressure | None = None, prefetch: int = 10, clock: Clock | None = None
-    ) -> QueueConsumer:
-        made.append(
-            QueueConsumer(
-                "order-processed",
-                settings=msgspec.structs.replace(settings, reader=reader),
-                deliver=inbox.take,
-                pressure=pressure or Pressure(high=1000),
-                metrics=Metrics(),
-                clock=clock or HurriedClock(),
-                tasks=Tasks(lambda name, error: crashes.append(f"{name}: {error!r}")),
-                prefetch=prefetch,
-            )
-        )
-        return made[-1]
-
-    yield make
-    for consumer in made:
-        await consumer.stop()
-    assert crashes == []
-
-
-def messages(count: int) -> list[Message]:
-    return [Message(body=b"%d" % number) for number in range(count)]
-
-
-def readable(delivery: Delivery) -> bool:
-    try:
-        _ = delivery.properties
-    except EventError:
-        return False
-    return True
 
 
 LOSSES = {
@@ -311,67 +219,3 @@ async def test_pressure_pauses_the_lean_reader_and_every_later_one(
     pressure.remove(1)
     [delivery] = await inbox.until(1)
     assert delivery.body == b"later"
-
-
-async def test_isolation_after_two_decode_losses_and_back(
-    broker: ScriptedBroker, new_consumer: NewConsumer, inbox: Inbox
-) -> None:
-    first, *rest = messages(6)
-    queue = WorkQueue(broker, first, POISON, *rest)
-    inbox.settling = True
-    await new_consumer("aio-pika").start()
-    await broker.news.until(lambda: not queue.left, "an empty queue", 10)
-    reading = [peer.prefetch for peer in broker.peers]
-    assert reading[:3] == [10, 10, 1]  # the library twice, then one at a time
-    peer = await broker.consumer(4)
-    assert peer.prefetch == 10
-    bodies = [delivery.body for delivery in inbox.deliveries]
-    assert set(bodies) == {b"poison", *(message.body for message in (first, *rest))}
-    assert bodies.count(b"poison") == 1
-    assert [readable(delivery) for delivery in inbox.deliveries].count(False) == 1
-    peer.deliver(Message(body=b"after"))
-    await peer.until_acknowledged(max(peer.outstanding, default=peer._tag))
-
-
-async def test_isolation_waits_until_the_one_at_fault_is_settled(
-    broker: ScriptedBroker, new_consumer: NewConsumer, inbox: Inbox
-) -> None:
-    queue = WorkQueue(broker, POISON)
-    await new_consumer("aio-pika").start()
-    [delivery] = await inbox.until(1)
-    isolated = await broker.consumer(3)
-    assert isolated.prefetch == 1
-    await asyncio.sleep(0.1)  # ten times the look at it
-    assert not isolated.gone
-    inbox.settle(delivery)
-    await isolated.until_gone()
-    assert (await broker.consumer(4)).prefetch == 10
-    assert queue.left == []
-
-
-async def test_several_at_fault_are_all_got_rid_of(
-    broker: ScriptedBroker, new_consumer: NewConsumer, inbox: Inbox
-) -> None:
-    strays = [Message(body=b"poison %d" % at, raw_properties=POISON.raw_properties) for at in range(4)]
-    pairs = zip(messages(4), strays, strict=True)
-    queue = WorkQueue(broker, *(message for pair in pairs for message in pair))
-    inbox.settling = True
-    await new_consumer("aio-pika").start()
-    await broker.news.until(lambda: not queue.left, "an empty queue", 10)
-    assert {delivery.body for delivery in inbox.deliveries} >= {stray.body for stray in strays}
-
-
-async def test_isolation_ends_without_a_culprit(
-    broker: ScriptedBroker, new_consumer: NewConsumer, inbox: Inbox
-) -> None:
-    """It went elsewhere meanwhile: after a window's worth of healthy messages the library reads again."""
-    inbox.settling = True
-    await new_consumer("aio-pika", prefetch=5).start()
-    for number in (1, 2):
-        peer = await broker.consumer(number)
-        peer.deliver(POISON)
-        await peer.until_gone()
-    WorkQueue(broker, *messages(8))
-    isolated = await broker.consumer(3)
-    assert isolated.prefetch == 1
-    assert (await broker.consumer(4)).prefetch == 5
