@@ -119,21 +119,23 @@ class AioPikaSession:
 
     async def _acknowledge(self, *, everything: bool = False) -> None:
         async with self._one_at_a_time:
-            await self._send_acknowledgements(everything=everything)
+            if self._underlay is None or self._lost.is_set():
+                return  # the tags died with their channel; the broker delivers those messages again
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    await self._send_acknowledgements(self._underlay, everything=everything)
+            except BROKER_ERRORS as error:
+                log.warning("amqp.ack_failed", queue=self._queue, error=type(error).__name__)
+                self._error = self._error or "an acknowledgement could not be sent"
+                self._lost.set()
 
-    async def _send_acknowledgements(self, *, everything: bool) -> None:
-        if self._underlay is None or self._lost.is_set():
-            return  # the tags died with their channel; the broker delivers those messages again
-        try:
-            if (tag := self._acks.take_multiple()) is not None:
-                await self._underlay.basic_ack(tag, multiple=True)
-            if everything or self._acks.ahead > self._prefetch // 4:
-                # One slow shard must not hold back the others' acknowledgements, and with them the window.
-                for single in self._acks.take_single():
-                    await self._underlay.basic_ack(single)
-        except BROKER_ERRORS as error:
-            log.warning("amqp.ack_failed", queue=self._queue, error=type(error).__name__)
-            self._lost.set()
+    async def _send_acknowledgements(self, channel: UnderlayChannel, *, everything: bool) -> None:
+        if (tag := self._acks.take_multiple()) is not None:
+            await channel.basic_ack(tag, multiple=True)
+        if everything or self._acks.ahead > self._prefetch // 4:
+            # One slow shard must not hold back the others' acknowledgements, and with them the window.
+            for single in self._acks.take_single():
+                await channel.basic_ack(single)
 
     async def wait_lost(self) -> str:
         """Return why, when the connection, its channel or its consumer has ended."""

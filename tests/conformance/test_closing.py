@@ -181,6 +181,24 @@ async def fill(peer: Peer) -> int:
     return count
 
 
+@pytest.mark.parametrize("reader", ["aio-pika"], indirect=True)
+async def test_a_socket_that_takes_no_acknowledgement_ends_the_session(
+    broker: ScriptedBroker, new_session: NewSession, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library waits for its buffer to drain for as long as the connection lives."""
+
+    async def blocked(_channel: object, *_arguments: object, **_options: object) -> None:
+        await asyncio.Event().wait()
+
+    session = new_session()
+    await opened(broker, session, inbox, 1)
+    monkeypatch.setattr("aiormq.channel.Channel.basic_ack", blocked)
+    inbox.settle(*inbox.deliveries)
+    async with asyncio.timeout(BOUND_S):
+        assert "acknowledgement" in await session.wait_lost()
+        await session.close()
+
+
 @LEAN_ONLY
 async def test_a_paused_reader_leaves_messages_with_the_broker(
     broker: ScriptedBroker, new_session: NewSession, inbox: Inbox
