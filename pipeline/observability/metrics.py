@@ -9,6 +9,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from pipeline.errors import SettingsError
+
 # Thirty per cent apart from 1 ms to 2 min, so that a percentile can be read within about 15 %.
 LATENCY_BUCKETS_S = tuple(round(0.001 * 1.3**step, 6) for step in range(45))
 
@@ -127,5 +129,9 @@ class Metrics(IntakeMetrics, NotificationMetrics, BrokerMetrics):
         BrokerMetrics.__init__(self, self.registry)
 
     def serve(self, host: str, port: int) -> None:
-        """Serve /metrics from a thread of its own until the process ends."""
-        start_http_server(port, addr=host, registry=self.registry)
+        """Serve /metrics from a thread of its own until the process ends. Raises SettingsError."""
+        try:
+            start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            problem = f"ops.metrics_port: cannot listen on {host}:{port}: {error.strerror}"
+            raise SettingsError([problem]) from error
