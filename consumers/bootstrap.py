@@ -4,33 +4,23 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 
 import structlog
 
-from consumers.amqp import ConsumerFactory, QueueConsumer
+from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
 from consumers.notifications import notification_services
 from consumers.order_processed import order_processed_consumer
-from consumers.parking import BrokerParking
-from consumers.strays import stray_consumers
-from consumers.watchdog import Watchdog
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import PostorderError, SettingsError
-from pipeline.ingest.batcher import Batcher
-from pipeline.ingest.decoder import Decoder
-from pipeline.ingest.entries import EntryBuilder
-from pipeline.ingest.lane_writer import LaneWriter
-from pipeline.ingest.parking import Parking
-from pipeline.ingest.pressure import Pressure
-from pipeline.ingest.processor import Processor
 from pipeline.lifecycle import Service, Tasks, run_services
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings
-from pipeline.sharding.router import Router
-from pipeline.storage.cluster import Cluster
+from pipeline.storage.cluster import Cluster, FindShard
+from pipeline.storage.map_keeper import MapKeeper
 
 log = structlog.get_logger(__name__)
 
@@ -46,16 +36,19 @@ class Role(StrEnum):
 
 
 class Process:
-    """One running pipeline process. `run` returns its exit status."""
+    """One running pipeline process. `run` returns its exit status.
 
-    def __init__(self, settings: Settings, roles: frozenset[Role]) -> None:
+    `find_shard` looks up a shard that the map names and `settings` do not.
+    """
+
+    def __init__(self, settings: Settings, roles: frozenset[Role], find_shard: FindShard) -> None:
         if Role.NOTIFICATIONS in roles:
             _require_providers(settings)
         self._settings = settings
         self._roles = roles
         self._clock: Clock = SystemClock()
         self._metrics = Metrics()
-        self._cluster = Cluster(settings)
+        self._cluster = Cluster(settings, find_shard)
         self._stopping = asyncio.Event()
         self._crashed = False
 
@@ -112,7 +105,7 @@ class Process:
                     break
         if self._stopping.is_set():
             return False
-        await self._cluster.check_ownership()
+        await self._cluster.load_map()
         return True
 
     async def _pause(self, delay_s: float) -> None:
@@ -133,73 +126,16 @@ class Process:
         makers = {Role.ORDERS: order_processed_consumer, Role.INVOICES: invoice_generated_consumer}
         wanted = [make for role, make in makers.items() if role in self._roles]
         if wanted:
-            services += self._intake(wanted, wake)
-        return services
-
-    def _intake(
-        self,
-        wanted: Sequence[Callable[[ConsumerFactory], QueueConsumer]],
-        on_committed: Callable[[str], None],
-    ) -> list[Service]:
-        """Return parking, processor, consumers and their watchdog."""
-        amqp, metrics, clock = self._settings.amqp, self._metrics, self._clock
-        pressure = Pressure(high=self._settings.intake.buffer_events_max)
-        parking = BrokerParking(amqp)
-        processor = self._processor(parking, pressure, on_committed)
-        factory = ConsumerFactory(
-            settings=amqp,
-            deliver=processor.accept,
-            pressure=pressure,
-            metrics=metrics,
-            clock=clock,
-            new_tasks=self._new_tasks,
-        )
-        consumers = [*(make(factory) for make in wanted), *stray_consumers(factory)]
-        watchdog = Watchdog(consumers, settings=amqp, metrics=metrics, clock=clock, tasks=self._new_tasks())
-        return [parking, processor, *consumers, watchdog]
-
-    def _processor(
-        self, parking: Parking, pressure: Pressure, on_committed: Callable[[str], None]
-    ) -> Processor:
-        intake = self._settings.intake
-        batcher = Batcher(
-            list(self._cluster.shards), batch_max=intake.batch_max, linger_s=intake.batch_linger_ms / 1000
-        )
-        tasks = self._new_tasks()
-        writers = [
-            LaneWriter(
-                self._cluster[name],
-                lane,
-                parking=parking,
-                park_after_s=intake.park_after_s,
-                attempts_max=intake.attempts_max,
-                pressure=pressure,
+            services += intake_services(
+                self._settings,
+                self._cluster,
+                wanted,
                 metrics=self._metrics,
                 clock=self._clock,
-                on_committed=on_committed,
-                tasks=tasks,
+                new_tasks=self._new_tasks,
+                on_committed=wake,
             )
-            for name, lane in batcher.lanes.items()
-        ]
-        return Processor(
-            decoder=Decoder(
-                message_bytes_max=intake.message_bytes_max, message_events_max=intake.message_events_max
-            ),
-            entries=EntryBuilder(
-                Router(self._cluster.shard_map),
-                document_bytes_max=intake.document_bytes_max,
-                document_hosts=intake.document_hosts,
-                allow_http=self._settings.documents.allow_http,
-            ),
-            batcher=batcher,
-            writers=writers,
-            batches_in_flight=intake.batches_in_flight,
-            park_after_s=intake.park_after_s,
-            pressure=pressure,
-            metrics=self._metrics,
-            clock=self._clock,
-            tasks=tasks,
-        )
+        return [MapKeeper(self._cluster, clock=self._clock, tasks=self._new_tasks()), *services]
 
 
 def _calm_garbage_collector() -> None:

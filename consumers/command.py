@@ -1,16 +1,19 @@
 """What every command begins with: its settings, and a loop to run on."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 import uvloop
 
 from pipeline.errors import SettingsError
 from pipeline.observability.logging import configure_logging
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, ShardSettings, load_settings
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -27,8 +30,8 @@ ConfigOption = Annotated[
 ]
 
 
-def settings_from(config: Path | None) -> Settings:
-    """Read the settings of a command and set logging up by them."""
+def config_path(config: Path | None) -> Path:
+    """Return the settings file of a command. Raises SettingsError when there is none."""
     stack_config = STACK_FOLDER / DEFAULT_CONFIG
     if config is None:
         config = next((path for path in (DEFAULT_CONFIG, stack_config) if path.exists()), None)
@@ -36,9 +39,28 @@ def settings_from(config: Path | None) -> Settings:
         raise SettingsError(
             ["no settings: write a postorder.toml, name one by --config, or run `postorder stack up`"]
         )
-    settings = load_settings(config)
+    return config
+
+
+def settings_from(config: Path | None) -> Settings:
+    """Read the settings of a command and set logging up by them."""
+    settings = load_settings(config_path(config))
     configure_logging(settings.ops.log_level, settings.ops.log_format)
     return settings
+
+
+def find_shard_in(config: Path) -> Callable[[str], ShardSettings | None]:
+    """Return a function that looks a shard up in the settings file as it is by then."""
+
+    def find_shard(name: str) -> ShardSettings | None:
+        try:
+            settings = load_settings(config)
+        except SettingsError as error:
+            log.warning("settings.unreadable", problems=error.problems)
+            return None
+        return next((shard for shard in settings.shards if shard.name == name), None)
+
+    return find_shard
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -22,7 +22,15 @@ class ShardMapError(PostorderError):
 
 
 class MigrationError(PostorderError):
-    """A migration cannot be applied: changed after it ran, out of order, or refused by PostgreSQL."""
+    """A migration cannot be applied: changed after it ran, out of order, refused by PostgreSQL, not now."""
+
+
+class SchemaVersionError(PostorderError):
+    """The shards' tables are not level, or not what this program needs."""
+
+
+class PromotionError(PostorderError):
+    """A replica cannot be made the primary, or not without risk. Nothing has changed."""
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -53,6 +61,20 @@ class StorageTimeoutError(PostorderError):
     """A statement or commit got no answer in time: whether it took effect is unknown."""
 
     retryable = True
+
+
+class SlotsMovedError(PostorderError):
+    """A shard refuses to write: it does not own some of the slots, or not at this moment.
+
+    `epoch` is that of the shard's own map. Read the map again, and go to the owner.
+    """
+
+    retryable = True
+
+    def __init__(self, where: str, slots: frozenset[int], epoch: int) -> None:
+        super().__init__(f"{where}: does not own {len(slots)} of the slots (epoch {epoch})")
+        self.slots = slots
+        self.epoch = epoch
 
 
 class StorageConflictError(PostorderError):

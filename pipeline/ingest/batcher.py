@@ -2,21 +2,13 @@
 
 import asyncio
 from collections import deque
-from enum import StrEnum
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from pipeline.ingest.delivery import Delivery
-from pipeline.storage.rows import AnyRow
-
-
-class Trigger(StrEnum):
-    """What closed a batch."""
-
-    SIZE = "size"
-    TIMEOUT = "timeout"
-    FLUSH = "flush"
+from pipeline.storage.rows import AnyRow, Trigger
 
 
 class Item(msgspec.Struct, gc=False):
@@ -32,6 +24,7 @@ class Batch(NamedTuple):
 
     items: list[Item]
     trigger: Trigger
+    epoch: int | None = None  # of the map by which they came here; None: of several
 
 
 class Lane:
@@ -80,6 +73,14 @@ class Lane:
         self._mark()
         return items
 
+    def take_foreign(self, name: str, shard_of: Callable[[int], str]) -> list[Item]:
+        """Take out the events of slots that are not of the shard of this name."""
+        foreign = [item for item in self._items if shard_of(item.row.slot) != name]
+        if foreign:
+            self._items = deque(item for item in self._items if shard_of(item.row.slot) == name)
+            self._mark()
+        return foreign
+
     def close(self) -> None:
         """Hand out what is left without lingering, then end."""
         self._closing = True
@@ -127,8 +128,28 @@ class Lane:
 class Batcher:
     """A lane for each shard."""
 
-    def __init__(self, shards: list[str], *, batch_max: int, linger_s: float) -> None:
-        self.lanes = {name: Lane(batch_max=batch_max, linger_s=linger_s) for name in shards}
+    def __init__(self, shards: Iterable[str], *, batch_max: int, linger_s: float) -> None:
+        self._batch_max = batch_max
+        self._linger_s = linger_s
+        self.closing = False
+        self.lanes: dict[str, Lane] = {}
+        for name in shards:
+            self.add_lane(name)
+
+    def add_lane(self, shard: str) -> Lane:
+        """Make a lane for a shard that came."""
+        lane = Lane(batch_max=self._batch_max, linger_s=self._linger_s)
+        self.lanes[shard] = lane
+        return lane
+
+    def resort(self, shard_of: Callable[[int], str]) -> int:
+        """Put every waiting event into the lane of its slot's owner; return how many changed lanes."""
+        foreign: list[Item] = []
+        for name, lane in self.lanes.items():
+            foreign += lane.take_foreign(name, shard_of)
+        for item in foreign:
+            self.lanes[shard_of(item.row.slot)].add(item)
+        return len(foreign)
 
     def __repr__(self) -> str:
         return f"Batcher({', '.join(f'{name}: {len(lane)}' for name, lane in self.lanes.items())})"
@@ -138,5 +159,6 @@ class Batcher:
 
     def close(self) -> None:
         """Close every lane."""
+        self.closing = True
         for lane in self.lanes.values():
             lane.close()

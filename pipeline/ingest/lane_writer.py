@@ -8,15 +8,17 @@ import structlog
 
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
-from pipeline.errors import BrokerUnavailableError, PostorderError, StorageRejectedError
+from pipeline.errors import BrokerUnavailableError, PostorderError, SlotsMovedError, StorageRejectedError
 from pipeline.events import Reason
-from pipeline.ingest.batcher import Batch, Item, Lane, Trigger
+from pipeline.ingest.batcher import Batch, Item, Lane
+from pipeline.ingest.detour import Detour
 from pipeline.ingest.entries import quarantine_row
 from pipeline.ingest.parking import Parking, make_parcel
 from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
-from pipeline.storage.rows import BatchCounts, QuarantineRow
+from pipeline.sharding.router import Router
+from pipeline.storage.rows import BatchCounts, QuarantineRow, Trigger
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -33,6 +35,7 @@ class Outcome(Enum):
     REFUSED = "refused"  # PostgreSQL will never take this data
     FAILED = "failed"  # the shard works, and this batch fails all the same
     SHARD_AWAY = "shard_away"
+    MOVED = "moved"  # the shard does not own some of the slots, or not now
 
 
 class Attempt(NamedTuple):
@@ -41,12 +44,14 @@ class Attempt(NamedTuple):
     outcome: Outcome
     counts: BatchCounts | None = None
     error: PostorderError | None = None
+    slots: frozenset[int] = frozenset()  # those refused
 
 
 class LaneWriter:
     """Writes one lane. Mutable state: `_away`, which is set while the shard cannot be written to.
 
     `on_committed` is called with the shard's name after each commit, so that whoever sends need not poll.
+    `router`, `refresh` and `route` are for events whose slots moved: see Detour.
     """
 
     def __init__(
@@ -61,6 +66,9 @@ class LaneWriter:
         metrics: Metrics,
         clock: Clock,
         on_committed: Callable[[str], None],
+        router: Router,
+        refresh: Callable[[], Awaitable[None]],
+        route: Callable[[Iterable[Item]], None],
         tasks: Tasks,
     ) -> None:
         self.name = shard.name
@@ -75,6 +83,17 @@ class LaneWriter:
         self._on_committed = on_committed
         self._tasks = tasks
         self._away = False
+        self._detour = Detour(
+            shard.name,
+            router=router,
+            refresh=refresh,
+            route=route,
+            park=self._park_without_attempt,
+            park_after_s=park_after_s,
+            is_closing=lambda: lane.closing,
+            clock=clock,
+            tasks=tasks,
+        )
 
     def __repr__(self) -> str:
         return f"LaneWriter({self.name}{', away' if self._away else ''}: {self._lane!r})"
@@ -82,7 +101,8 @@ class LaneWriter:
     async def run(self) -> None:
         """Write batches until the lane is closed and empty."""
         while (batch := await self._lane.next_batch()) is not None:
-            await self._settle(batch)
+            # Lanes are sorted anew at once when the map changes, so all of a batch came by the map in force.
+            await self._settle(batch._replace(epoch=self._detour.epoch))
 
     async def relieve(self, before: float, buffered: int) -> None:
         """Park what came in before a time, if this lane holds most of the events buffered for all shards."""
@@ -95,6 +115,10 @@ class LaneWriter:
 
     async def _settle(self, batch: Batch, *, patience_s: float | None = None) -> None:
         patience_s = self._park_after_s if patience_s is None else patience_s
+        items = self._detour.without_paused(batch.items)
+        if not items:
+            return
+        batch = batch._replace(items=items)
         attempt = Attempt(Outcome.SHARD_AWAY) if self._away else await self._write(batch, patience_s)
         match attempt.outcome:
             case Outcome.DURABLE:
@@ -105,6 +129,9 @@ class LaneWriter:
                 await self._isolate(batch, attempt.error, self._retry_later)
             case Outcome.SHARD_AWAY:
                 await self._park(batch.items, attempt=False)
+            case Outcome.MOVED:
+                left = await self._detour.refused(batch.items, attempt.slots)
+                await self._settle(Batch(left, Trigger.FLUSH), patience_s=patience_s)
 
     # --- trying ---------------------------------------------------------------------------------------
 
@@ -122,7 +149,9 @@ class LaneWriter:
         while True:
             tries += 1
             try:
-                counts = await self._shard.writer.write(rows, batch.trigger, as_quarantined)
+                counts = await self._shard.writer.write(rows, batch.trigger, as_quarantined, batch.epoch)
+            except SlotsMovedError as error:
+                return Attempt(Outcome.MOVED, error=error, slots=error.slots)
             except StorageRejectedError as error:
                 return Attempt(Outcome.REFUSED, error=error)
             except PostorderError as error:
@@ -201,8 +230,8 @@ class LaneWriter:
             await single(items[0], str(error))
             return
         middle = len(items) // 2
-        await self._settle(Batch(items[:middle], Trigger.FLUSH), patience_s=0.0)
-        await self._settle(Batch(items[middle:], Trigger.FLUSH), patience_s=0.0)
+        for half in (items[:middle], items[middle:]):
+            await self._settle(Batch(half, Trigger.FLUSH), patience_s=0.0)
 
     async def _quarantine_refused(self, item: Item, error: str) -> None:
         log.error("event.refused_by_database", shard=self.name, error=error)
@@ -223,6 +252,9 @@ class LaneWriter:
             return
         row = quarantine_row(item.delivery, item.member, reason, detail, slot=item.row.slot)
         await self._settle(Batch([Item(row, item.delivery, item.member)], Trigger.FLUSH))
+
+    async def _park_without_attempt(self, items: list[Item]) -> None:
+        await self._park(items, attempt=False)
 
     async def _park(self, items: list[Item], *, attempt: bool) -> None:
         """Give events back to the broker for later, and acknowledge them when it has them."""

@@ -1,14 +1,14 @@
 """Flow one: deliveries in, batches committed or parked, deliveries acknowledged."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from pipeline.clock import Clock
 from pipeline.errors import EventError
 from pipeline.events import Reason
-from pipeline.ingest.batcher import Batcher, Item
+from pipeline.ingest.batcher import Batcher, Item, Lane
 from pipeline.ingest.content_mode import ContentMode
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.delivery import Delivery
@@ -17,6 +17,7 @@ from pipeline.ingest.lane_writer import LaneWriter
 from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
+from pipeline.sharding.router import Router
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,8 @@ class Processor:
         decoder: Decoder,
         entries: EntryBuilder,
         batcher: Batcher,
-        writers: Sequence[LaneWriter],
+        make_writer: Callable[[str, Lane], LaneWriter],
+        router: Router,
         batches_in_flight: int,
         park_after_s: float,
         pressure: Pressure,
@@ -46,7 +48,9 @@ class Processor:
         self._entries = entries
         self._batcher = batcher
         self._lanes = batcher.lanes
-        self._writers = writers
+        self._make_writer = make_writer
+        self._router = router
+        self.writers = [make_writer(name, lane) for name, lane in batcher.lanes.items()]
         self._batches_in_flight = batches_in_flight
         self._park_after_s = park_after_s
         self._pressure = pressure
@@ -95,10 +99,31 @@ class Processor:
     async def start(self) -> None:
         """Start the writing tasks of every shard."""
         self._metrics.buffered.set_function(lambda: self._pressure.held)
-        for writer in self._writers:
-            for _ in range(self._batches_in_flight):
-                self._tasks.start(writer.run(), f"write {writer.name}")
+        for writer in self.writers:
+            self._start_writing(writer)
         self._relief = self._tasks.start(self._relieve(), "relieve lanes")
+
+    def add_shard(self, name: str) -> None:
+        """Write to one more shard from now on."""
+        if self._batcher.closing:
+            return  # what the map gives it meanwhile is parked
+        writer = self._make_writer(name, self._batcher.add_lane(name))
+        self.writers.append(writer)
+        self._start_writing(writer)
+
+    def _start_writing(self, writer: LaneWriter) -> None:
+        for _ in range(self._batches_in_flight):
+            self._tasks.start(writer.run(), f"write {writer.name}")
+
+    def resort(self) -> None:
+        """Put what waits into the lanes that the map says now."""
+        if not self._batcher.closing and (moved := self._batcher.resort(self._router.shard_of)):
+            log.info("events.resorted", events=moved, epoch=self._router.epoch)
+
+    def route(self, items: Iterable[Item]) -> None:
+        """Put events that a shard refused into the lanes of their slots' owners."""
+        for item in items:
+            self._lanes[self._router.shard_of(item.row.slot)].add(item)
 
     async def drain(self) -> None:
         """Write or park what is in the lanes. Call after the consumers stopped delivering."""
@@ -120,7 +145,7 @@ class Processor:
         """
         while True:
             await self._clock.sleep(_RELIEF_INTERVAL_S)
-            for writer in self._writers:
+            for writer in self.writers:
                 await writer.relieve(self._clock.monotonic() - self._park_after_s, len(self._batcher))
 
 

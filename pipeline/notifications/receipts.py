@@ -7,16 +7,20 @@ import structlog
 
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
-from pipeline.errors import PostorderError
+from pipeline.errors import PostorderError, SlotsMovedError
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
 from pipeline.storage.cluster import Cluster
-from pipeline.storage.outbox import Channel, Receipt
+from pipeline.storage.outbox import Channel, Receipt, Recorded
+from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
 
 _RETRY = Backoff(base_s=0.1, ceiling_s=5.0)
 _SET_MAX = 500
+_MOVING_S = 0.02  # a slot is nobody's for a moment while it moves
+
+_Waiting = tuple[Receipt, "asyncio.Future[None]"]
 
 
 class ReceiptBook:
@@ -39,7 +43,7 @@ class ReceiptBook:
         self._clock = clock
         self._tasks = tasks
         self._open: dict[str, list[tuple[Receipt, asyncio.Future[None]]]] = defaultdict(list)
-        self._some = {shard.name: asyncio.Event() for shard in cluster}
+        self._some: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def __repr__(self) -> str:
         return f"ReceiptBook({self._channel}: {sum(map(len, self._open.values()))} open)"
@@ -47,14 +51,22 @@ class ReceiptBook:
     def start(self) -> None:
         """Start a writing task for each shard."""
         for shard in self._cluster:
-            self._tasks.start(self._write_shard(shard.name), f"{self._channel} receipts {shard.name}")
+            self._add(shard)
+        self._cluster.on_added.append(self._add)
 
-    async def record(self, shard: str, receipt: Receipt) -> None:
-        """Record a receipt; return when it is durable."""
+    def _add(self, shard: Shard) -> None:
+        self._tasks.start(self._write_shard(shard.name), f"{self._channel} receipts {shard.name}")
+
+    async def record(self, receipt: Receipt) -> None:
+        """Record a receipt where its slot is by now; return when it is durable."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(receipt, done)
+        await done
+
+    def _put(self, receipt: Receipt, done: "asyncio.Future[None]") -> None:
+        shard = self._cluster.router.shard_of(receipt.slot)
         self._open[shard].append((receipt, done))
         self._some[shard].set()
-        await done
 
     async def _write_shard(self, shard: str) -> None:
         while True:
@@ -64,17 +76,20 @@ class ReceiptBook:
             batch, self._open[shard] = waiting[:_SET_MAX], waiting[_SET_MAX:]
             if not self._open[shard]:
                 self._some[shard].clear()
-            await self._write(shard, [receipt for receipt, _ in batch])
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
+            await self._write(shard, batch)
 
-    async def _write(self, shard: str, receipts: list[Receipt]) -> None:
+    async def _write(self, shard: str, batch: list[_Waiting]) -> None:
         attempt = 0
-        while True:
+        while batch:
             attempt += 1
+            receipts = [receipt for receipt, _ in batch]
             try:
                 recorded = await self._cluster[shard].outbox.record(self._channel, receipts)
+            except SlotsMovedError as error:
+                # The others need not wait until a moving slot has arrived.
+                moved = [waiting for waiting in batch if waiting[0].slot in error.slots]
+                batch = [waiting for waiting in batch if waiting[0].slot not in error.slots]
+                self._tasks.start(self._follow(moved), f"{self._channel} receipts of moved slots")
             except PostorderError as error:
                 if not error.retryable:
                     raise
@@ -83,8 +98,21 @@ class ReceiptBook:
                     "receipts.write_failed", shard=shard, error=str(error), retry_in_s=round(delay_s, 2)
                 )
                 await self._clock.sleep(delay_s)
-                continue
-            break
+            else:
+                self._count(shard, receipts, recorded)
+                break
+        for _, done in batch:
+            if not done.done():
+                done.set_result(None)
+
+    async def _follow(self, moved: list[_Waiting]) -> None:
+        """Send receipts after their slots."""
+        await self._cluster.refresh()
+        await self._clock.sleep(_MOVING_S)
+        for receipt, done in moved:
+            self._put(receipt, done)
+
+    def _count(self, shard: str, receipts: list[Receipt], recorded: Recorded) -> None:
         for receipt in receipts:
             self._metrics.receipts.labels(self._channel, receipt.state).inc()
         if recorded.stale:

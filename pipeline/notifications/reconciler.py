@@ -25,14 +25,20 @@ class Reconciler:
     async def start(self) -> None:
         """Start a sweeping task for each shard."""
         for shard in self._cluster:
-            self._tasks.start(self._sweep_forever(shard), f"sweep {shard.name}")
+            self._add(shard)
+        self._cluster.on_added.append(self._add)
+
+    def _add(self, shard: Shard) -> None:
+        self._tasks.start(self._sweep_forever(shard), f"sweep {shard.name}")
 
     async def drain(self) -> None:
         """End: a sweep has nothing to finish."""
-        await self._tasks.cancel()
+        await self.stop()
 
     async def stop(self) -> None:
         """End."""
+        if self._add in self._cluster.on_added:
+            self._cluster.on_added.remove(self._add)
         await self._tasks.cancel()
 
     async def _sweep_forever(self, shard: Shard) -> None:

@@ -1,6 +1,7 @@
 """Flow two: owed messages are claimed, sent by a pool of workers, and their receipts recorded."""
 
 import asyncio
+from collections import defaultdict
 from contextlib import suppress
 from uuid import UUID, uuid4
 
@@ -55,7 +56,8 @@ class Relay:
         self._recording = recording
         self._pool = WorkerPool(channel, concurrency=concurrency, work=self._work, tasks=working)
         self._working = working
-        self._wake = {shard.name: asyncio.Event() for shard in cluster}
+        self._draining = False
+        self._wake: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def __repr__(self) -> str:
         return f"Relay({self._channel}: {self._pool!r})"
@@ -70,16 +72,23 @@ class Relay:
         self._receipts.start()
         self._pool.start()
         for shard in self._cluster:
+            self._add(shard)
+        self._cluster.on_added.append(self._add)
+
+    def _add(self, shard: Shard) -> None:
+        if not self._draining:
             self._claiming.start(self._claim_from(shard), f"{self._channel} claims {shard.name}")
 
     async def drain(self) -> None:
         """Claim no more, give back what no worker has begun, finish the calls under way."""
+        self._draining = True
         await self._claiming.cancel()
         untried = self._pool.take_waiting()
         await asyncio.gather(self._pool.finish(), *(self._give_back(claim) for claim in untried))
 
     async def stop(self) -> None:
         """End at once. What was claimed becomes unknown when its lease ends."""
+        self._draining = True
         await self._claiming.cancel()
         await self._working.cancel()
         await self._recording.cancel()
@@ -135,11 +144,11 @@ class Relay:
 
     async def _work(self, claim: Claim) -> None:
         receipt = await self._dispatcher.dispatch(claim)
-        await self._receipts.record(claim.shard, receipt)
+        await self._receipts.record(receipt)
         if receipt.state is State.ACCEPTED and receipt.accepted_at is not None:
             waited_s = (receipt.accepted_at - claim.created_at).total_seconds()
             self._metrics.created_to_accepted_seconds.labels(claim.kind).observe(max(0.0, waited_s))
 
     async def _give_back(self, claim: Claim) -> None:
         untried = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, is_untried=True)
-        await self._receipts.record(claim.shard, untried)
+        await self._receipts.record(untried)

@@ -15,9 +15,22 @@ class Place(NamedTuple):
 
 
 class Router:
-    """Looks shards up in the map it was given."""
+    """Looks shards up in the map in force. Mutable state: that map, replaced by newer ones only."""
 
     def __init__(self, shard_map: ShardMap) -> None:
+        self.shard_map = shard_map
+        self._owners = shard_map.owners
+
+    def __repr__(self) -> str:
+        return f"Router(epoch {self.epoch})"
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the map in force."""
+        return self.shard_map.epoch
+
+    def adopt(self, shard_map: ShardMap) -> None:
+        """Go by another map from now on."""
         self.shard_map = shard_map
         self._owners = shard_map.owners
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from pipeline.storage.fence import FencedTransaction, prove_ownership
 from pipeline.storage.node import Node
 from pipeline.storage.statements import OUTBOX
 
@@ -117,11 +118,12 @@ class Outbox:
 
     async def claim(self, channel: Channel, limit: int, claim_id: UUID) -> list[Claim]:
         """Claim up to `limit` due messages. On return the claim is durable, and on the replica."""
-        async with self._node.connection() as connection, connection.transaction():
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             rows = await connection.fetch(OUTBOX["claim"], channel, limit, claim_id, self._lease)
             documents: dict[UUID, tuple[InvoiceDocument, ...]] = {}
             if rows and channel is Channel.EMAIL:
                 documents = await self._attach(connection, rows)
+            await transaction.commit()
         return [self._claim(row, channel, claim_id, documents) for row in rows]
 
     @staticmethod
@@ -164,10 +166,11 @@ class Outbox:
         )
 
     async def record(self, channel: Channel, receipts: Sequence[Receipt]) -> Recorded:
-        """Record a set of receipts in one transaction."""
+        """Record a set of receipts in one transaction. Raises SlotsMovedError when some belong elsewhere."""
         ordered = sorted(receipts, key=lambda receipt: (receipt.slot, receipt.effect_id))
         untried = {receipt.effect_id for receipt in receipts if receipt.is_untried}
-        async with self._node.connection() as connection, connection.transaction():
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
+            await prove_ownership(connection, self._node.name, (receipt.slot for receipt in receipts))
             rows = await connection.fetch(OUTBOX["record_receipts"], *zip(*ordered, strict=True))
             states = [row["state"] for row in rows if row["effect_id"] not in untried]
             await connection.execute(
@@ -175,34 +178,43 @@ class Outbox:
                 channel,
                 *(states.count(state) for state in _COUNTED_STATES),
             )
+            await transaction.commit()
         return Recorded(len(rows), len(receipts) - len(rows))
 
     async def leave_out(self, claim: Claim, invoice_id: str) -> None:
-        """Take an invoice out of the mail that a claim is for; it will travel alone."""
-        async with self._node.connection() as connection:
+        """Take an invoice out of the mail that a claim is for; it will travel alone.
+
+        Raises SlotsMovedError when the order lives elsewhere by now.
+        """
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
+            await prove_ownership(connection, self._node.name, [claim.slot])
             await connection.execute(
                 OUTBOX["leave_out"], claim.slot, claim.order_id, invoice_id, claim.effect_id
             )
+            await transaction.commit()
 
     async def release(self, claim_id: UUID) -> None:
         """Give back whatever a claim that failed may have taken. Only right while nothing was sent."""
-        async with self._node.connection() as connection:
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             await connection.execute(OUTBOX["release"], claim_id)
+            await transaction.commit()
 
     async def expire_leases(self) -> int:
         """Turn claims whose holder is gone into unknown ones; return how many."""
-        async with self._node.connection() as connection, connection.transaction():
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             rows = await connection.fetch(OUTBOX["expire_leases"], SWEEP_MAX)
             for channel in Channel:
                 lost = sum(row["channel"] == channel for row in rows)
                 if lost:
                     await connection.execute(OUTBOX["record_receipt_batch"], channel, 0, 0, 0, 0, lost, 0)
+            await transaction.commit()
         return len(rows)
 
     async def owe_left_behind_invoices(self) -> int:
         """Give invoices that were committed beside their order a mail of their own; return how many."""
-        async with self._node.connection() as connection:
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             rows = await connection.fetch(OUTBOX["owe_left_behind_invoices"], SWEEP_MAX, self._lifetime)
+            await transaction.commit()
         return len(rows)
 
 

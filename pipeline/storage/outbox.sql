@@ -1,4 +1,5 @@
--- Statements of the effect ledger.
+-- Statements of the effect ledger. Each runs under the fence. While slots move, rows of slots that are not
+-- this shard's, or not yet, or not any more, lie beside its own: nothing may be done about those here.
 
 -- name: claim
 -- $1: channel. $2: how many at most. $3: claim id. $4: lease. Committed, and on the replica, before any of
@@ -6,6 +7,8 @@
 WITH due AS (
     SELECT slot, effect_id FROM outbox
     WHERE state = 'pending' AND channel = $1 AND due_at <= now()
+      AND ((SELECT is_settled FROM shard_map)
+         OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'))
     ORDER BY due_at
     LIMIT $2
     FOR UPDATE SKIP LOCKED
@@ -64,13 +67,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7);
 -- name: release
 -- A claim whose commit was not answered may be durable all the same; nothing was sent under it.
 UPDATE outbox SET state = 'pending', attempts = attempts - 1, claim_id = NULL, lease_until = NULL
-WHERE state = 'submitting' AND claim_id = $1;
+WHERE state = 'submitting' AND claim_id = $1
+  AND ((SELECT is_settled FROM shard_map)
+         OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'));
 
 -- name: expire_leases
 -- A claim whose holder did not come back may have been sent: unknown, never pending.
 WITH lost AS (
     SELECT slot, effect_id FROM outbox
     WHERE state = 'submitting' AND lease_until < now()
+      AND ((SELECT is_settled FROM shard_map)
+         OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'))
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
@@ -88,6 +95,8 @@ WITH late AS (
     FROM invoices v
     JOIN outbox o ON o.slot = v.slot AND o.effect_id = effect_id_of(v.order_id, 2)
     WHERE v.effect_id IS NULL AND o.state <> 'pending'
+      AND ((SELECT is_settled FROM shard_map)
+         OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = v.slot AND s.state = 'owned'))
     LIMIT $1
     FOR UPDATE OF v SKIP LOCKED
 ), owed AS (

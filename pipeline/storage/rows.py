@@ -5,6 +5,7 @@ Structs rather than tuples: five times as quick to build, and untracked by the g
 
 from collections.abc import Callable
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -77,6 +78,14 @@ AnyRow = OrderRow | InvoiceRow | QuarantineRow
 
 AsQuarantined = Callable[[int, str, str], QuarantineRow]
 """Makes the quarantine row of a batch's n-th event, from a reason and a detail."""
+
+
+class Trigger(StrEnum):
+    """What closed a batch."""
+
+    SIZE = "size"
+    TIMEOUT = "timeout"
+    FLUSH = "flush"
 
 
 class BatchCounts(NamedTuple):

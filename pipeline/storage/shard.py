@@ -1,6 +1,7 @@
 """A shard: a primary, a replica, and what can be done on them."""
 
 from pipeline.settings import NotificationSettings, ShardSettings, StorageSettings
+from pipeline.storage.map_table import MapTable
 from pipeline.storage.node import Node
 from pipeline.storage.outbox import Outbox
 from pipeline.storage.reader import ShardReader
@@ -28,6 +29,7 @@ class Shard:
             settings.name, self.primary, lease_s=notifications.lease_s, message_lifetime_s=lifetime_s
         )
         self.reader = ShardReader(self.primary)
+        self.maps = MapTable(self.primary)
 
     def __repr__(self) -> str:
         return f"Shard({self.name}: {self.primary!r})"

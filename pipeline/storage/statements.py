@@ -16,3 +16,4 @@ def load_statements(filename: str) -> dict[str, str]:
 INTAKE = load_statements("intake.sql")
 OUTBOX = load_statements("outbox.sql")
 STATUS = load_statements("status.sql")
+FENCE = load_statements("fence.sql")

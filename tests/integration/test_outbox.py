@@ -13,7 +13,7 @@ from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.entries import EntryBuilder
 from pipeline.sharding.router import Router
 from pipeline.storage.outbox import Channel, Claim, Kind, Outbox, Receipt, State
-from pipeline.storage.rows import QuarantineRow
+from pipeline.storage.rows import QuarantineRow, Trigger
 from pipeline.storage.shard import Shard
 from pipeline.storage.writer import IntakeWriter
 
@@ -39,7 +39,7 @@ class Intake:
         placed = [self._entries.of_event(self._decoder.decode(d)) for d in deliveries]
         shard = self._bench.cluster[placed[0][0]]
         writer = IntakeWriter(shard.primary, grace_window_s=self._grace_s, message_lifetime_s=LIFETIME_S)
-        await writer.write([row for _, row in placed], "size", _never)
+        await writer.write([row for _, row in placed], Trigger.SIZE, _never)
         return shard
 
 

@@ -1,6 +1,7 @@
 """The intake transaction on a real shard, and what the processor makes of its failures."""
 
 import asyncio
+from collections.abc import Iterable
 
 import orjson
 import pytest
@@ -8,7 +9,7 @@ from deliveries import ParkingLot, delivery
 from real_stack import Bench, order_event
 
 from pipeline.clock import SystemClock
-from pipeline.ingest.batcher import Batcher
+from pipeline.ingest.batcher import Batcher, Item, Lane
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.entries import EntryBuilder
@@ -32,14 +33,16 @@ class Flow:
         self.crashes: list[BaseException] = []
         self._settled = asyncio.Event()
         entries = EntryBuilder(
-            Router(bench.cluster.shard_map), document_bytes_max=10_000, document_hosts=(), allow_http=False
+            bench.cluster.router, document_bytes_max=10_000, document_hosts=(), allow_http=False
         )
         metrics, pressure, self.parking = Metrics(), Pressure(high=20_000), ParkingLot()
         batcher = Batcher(list(bench.cluster.shards), batch_max=100, linger_s=0.005)
         tasks = Tasks(lambda _name, error: self.crashes.append(error))
-        self.writers = [
-            LaneWriter(
-                bench.cluster[name],
+        cluster = bench.cluster
+
+        def make_writer(name: str, lane: Lane) -> LaneWriter:
+            return LaneWriter(
+                cluster[name],
                 lane,
                 parking=self.parking,
                 park_after_s=PARK_AFTER_S,
@@ -48,15 +51,18 @@ class Flow:
                 metrics=metrics,
                 clock=SystemClock(),
                 on_committed=lambda _shard: None,
+                router=cluster.router,
+                refresh=cluster.refresh,
+                route=self._route,
                 tasks=tasks,
             )
-            for name, lane in batcher.lanes.items()
-        ]
+
         self.processor = Processor(
             decoder=Decoder(message_bytes_max=1_000_000),
             entries=entries,
             batcher=batcher,
-            writers=self.writers,
+            make_writer=make_writer,
+            router=cluster.router,
             batches_in_flight=2,
             park_after_s=PARK_AFTER_S,
             pressure=pressure,
@@ -64,6 +70,13 @@ class Flow:
             clock=SystemClock(),
             tasks=tasks,
         )
+
+    @property
+    def writers(self) -> list[LaneWriter]:
+        return self.processor.writers
+
+    def _route(self, items: Iterable[Item]) -> None:
+        self.processor.route(items)
 
     def give(self, *bodies: bytes) -> None:
         for body in bodies:

@@ -5,6 +5,7 @@ import inspect
 from pipeline import errors
 
 RETRYABLE = {
+    "SlotsMovedError",
     "StorageUnavailableError",
     "StorageTimeoutError",
     "StorageConflictError",
@@ -18,6 +19,8 @@ FINAL = {
     "SettingsError",
     "ShardMapError",
     "MigrationError",
+    "SchemaVersionError",
+    "PromotionError",
     "EventError",
     "StorageRejectedError",
     "UnroutableError",

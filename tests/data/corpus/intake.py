@@ -17,7 +17,8 @@ from pipeline.ingest.processor import Processor
 from pipeline.sharding.router import Router
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.storage.rows import OrderRow, QuarantineRow
-from pipeline.storage.writer import _order_row, _Sorting
+from pipeline.storage.sorting import Sorting
+from pipeline.storage.writer import _order_row
 
 DOCUMENT_HOSTS = ("docs.example",)
 _FRAME_MAX = 131_072
@@ -30,16 +31,18 @@ class Intake:
     def __init__(self) -> None:
         self._batcher = Batcher(["one"], batch_max=10**6, linger_s=1.0)
         no: Any = None
+        router = Router(ShardMap.first({"one": 1}))
         self._processor = Processor(
             decoder=Decoder(message_bytes_max=1_000_000),
             entries=EntryBuilder(
-                Router(ShardMap.first({"one": 1})),
+                router,
                 document_bytes_max=524_288,
                 document_hosts=DOCUMENT_HOSTS,
                 allow_http=False,
             ),
             batcher=self._batcher,
-            writers=[],
+            make_writer=lambda _name, _lane: no,
+            router=router,
             batches_in_flight=1,
             park_after_s=1.0,
             pressure=Pressure(high=10**9),
@@ -72,7 +75,7 @@ def judged(items: Sequence[Item], before: Sequence[Item] = ()) -> list[Judged]:
         refused[id(item)] = row
         return row
 
-    sorting = _Sorting([item.row for item in together], as_quarantined)
+    sorting = Sorting([item.row for item in together], as_quarantined)
     first = {id(row) for row in sorting.new_events()}
     return [_judged(item, first, refused.get(id(item))) for item in items]
 

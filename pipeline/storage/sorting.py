@@ -1,0 +1,69 @@
+"""A batch sorted into what to write: new events, duplicates, conflicts, quarantined deliveries."""
+
+from collections.abc import Sequence
+
+from pipeline.events import Reason
+from pipeline.storage.rows import AnyRow, AsQuarantined, BatchCounts, InvoiceRow, OrderRow, QuarantineRow
+
+_Key = tuple[int, bytes]
+
+_CONFLICT_DETAIL = "an event with this source and id, but other data, was stored before"
+
+
+class Sorting:
+    """The events of a batch, sorted into what to write. First of an identity wins, also within a batch.
+
+    Events are kept by slot and event key, as the inbox keeps them. `_places` holds each one's place in the
+    batch.
+    """
+
+    def __init__(self, rows: Sequence[AnyRow], as_quarantined: AsQuarantined) -> None:
+        self._as_quarantined = as_quarantined
+        self._events: dict[_Key, OrderRow | InvoiceRow] = {}
+        self.quarantined: dict[bytes, tuple[QuarantineRow, int]] = {}
+        self.duplicates = 0
+        self._places: dict[_Key, int] = {}
+        for place, row in enumerate(rows):
+            if isinstance(row, QuarantineRow):
+                self._quarantine(row)
+            else:
+                self._take(row, place)
+
+    def _take(self, row: OrderRow | InvoiceRow, place: int) -> None:
+        key = (row.slot, row.event_key)
+        known = self._events.setdefault(key, row)
+        if known is row:
+            self._places[key] = place
+        else:
+            self._settle(place, row.payload_hash == known.payload_hash)
+
+    def settle_known(self, key: _Key, payload_hash: bytes) -> None:
+        """Take out an event whose identity was stored before: a duplicate or, with other data, a conflict."""
+        row = self._events.pop(key, None)
+        if row is not None:
+            self._settle(self._places[key], row.payload_hash == payload_hash)
+
+    def _settle(self, place: int, same: bool) -> None:  # noqa: FBT001  # the one question asked
+        if same:
+            self.duplicates += 1
+        else:
+            self._quarantine(self._as_quarantined(place, Reason.IDENTITY_CONFLICT, _CONFLICT_DETAIL))
+
+    def _quarantine(self, row: QuarantineRow) -> None:
+        """Add a delivery to the quarantined; the same one again only counts."""
+        _, seen = self.quarantined.get(row.quarantine_id, (row, 0))
+        self.quarantined[row.quarantine_id] = (row, seen + 1)
+
+    def new_events(self) -> list[OrderRow | InvoiceRow]:
+        """Return the orders and invoices left, in the order in which every transaction writes."""
+        return sorted(self._events.values(), key=_key_order)
+
+    def counts(self) -> BatchCounts:
+        """Return the sums. Call after the events already known were settled."""
+        quarantined = sum(seen for _, seen in self.quarantined.values())
+        orders = sum(isinstance(row, OrderRow) for row in self._events.values())
+        return BatchCounts(orders, len(self._events) - orders, self.duplicates, quarantined)
+
+
+def _key_order(row: OrderRow | InvoiceRow) -> bytes:
+    return row.event_key
