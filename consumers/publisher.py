@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractConnection, AbstractExchange, DeliveryMode
 from aio_pika.exceptions import DeliveryError
 
 from consumers.connection import BROKER_ERRORS, close_quietly, explain, open_connection
-from consumers.topology import EXCHANGE
+from consumers.topology import DIRECT_EXCHANGE
 from pipeline.backoff import Backoff
 from pipeline.errors import BrokerUnavailableError, PublishUnknownError, UnroutableError
 from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED, Event, InvoiceEvent
@@ -27,7 +27,7 @@ _RETRY = Backoff(base_s=0.2, ceiling_s=5.0)
 
 
 class EventPublisher:
-    """Publishes to the exchange `orders`. An async context manager; safe to call from many tasks.
+    """Publishes to the exchange `orders.direct`. An async context manager; safe to call from many tasks.
 
     At most `publish_window` publishes await their confirm at once; further callers wait. A connection that
     is lost is made anew. Mutable state: the connection and its exchange, replaced together under `_opening`.
@@ -115,7 +115,7 @@ class EventPublisher:
             try:
                 async with asyncio.timeout(self._settings.connect_timeout_s):
                     channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-                    self._exchange = await channel.get_exchange(EXCHANGE, ensure=True)
+                    self._exchange = await channel.get_exchange(DIRECT_EXCHANGE, ensure=True)
             except BROKER_ERRORS as error:
                 await self._close()
                 raise BrokerUnavailableError(explain(error, self._settings)) from error

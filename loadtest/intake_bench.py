@@ -16,7 +16,7 @@ import msgspec
 from consumers.lean.publisher import LeanPublisher
 from consumers.lean.wire import property_bytes, route_of
 from consumers.migration import apply_to_broker, migrate_all
-from consumers.topology import EXCHANGE
+from consumers.topology import DIRECT_EXCHANGE
 from loadtest.cpu_account import CpuAccount, rss_mb
 from loadtest.event_source import batch_bodies, bodies, now_text, order_body
 from loadtest.metrics_page import MetricsPage, percentile_of_buckets, since_then
@@ -31,7 +31,7 @@ from stack.status import StackStatus
 
 FOLDER = Path("var/bench")
 BATCH = 50
-_ROUTE = route_of(EXCHANGE, "order.processed", mandatory=True)
+_ROUTE = route_of(DIRECT_EXCHANGE, "order.processed", mandatory=True)
 _STALL_TIMEOUT_S = 60.0
 _CONFIRM_TIMEOUT_S = 60.0
 _POLL_S = 0.1

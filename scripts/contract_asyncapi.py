@@ -74,7 +74,9 @@ def _channels() -> dict[str, Any]:
         NAMES[event_type]: {
             "address": event_type,
             "description": f"Routing key of the exchange `{topology.EXCHANGE}`, alone or with more words "
-            f"after it, as in `{event_type}.eu`. Bound to the queue `{QUEUES[event_type]}`.",
+            f"after it, as in `{event_type}.eu`. Bound to the queue `{QUEUES[event_type]}`. "
+            f"Alone it may go to the exchange `{topology.DIRECT_EXCHANGE}` as well, for less of the broker's "
+            "work.",
             "messages": _component_messages(_message_names(event_type)),
             "bindings": _amqp({"is": "routingKey", "exchange": exchange}),
             "x-alternate-exchange": topology.UNROUTABLE,
