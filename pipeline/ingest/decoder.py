@@ -81,9 +81,12 @@ class Decoder:
             )
         return content_mode(delivery.content_type, delivery.content_encoding)
 
-    def decode(self, delivery: Delivery) -> Decoded:
-        """Return the one event of a delivery that is no batch. Raises EventError with the reason."""
-        if self.mode(delivery) is ContentMode.STRUCTURED:
+    def decode(self, delivery: Delivery, mode: ContentMode | None = None) -> Decoded:
+        """Return the one event of a delivery that is no batch; `mode` is its mode, where that is known.
+
+        Raises EventError with the reason.
+        """
+        if (mode or self.mode(delivery)) is ContentMode.STRUCTURED:
             return self.decode_structured(delivery.body)
         return self._decode_json(delivery)
 

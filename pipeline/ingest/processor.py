@@ -62,13 +62,14 @@ class Processor:
     def accept(self, delivery: Delivery) -> None:
         """Take a delivery: decode, place, append to its shards' lanes. Never blocks, never raises."""
         try:
-            if self._decoder.mode(delivery) is ContentMode.BATCH:
+            mode = self._decoder.mode(delivery)
+            if mode is ContentMode.BATCH:
                 members = self._decoder.members(delivery)
                 delivery.expect(len(members))
                 for member in members:
                     self._accept_member(delivery, member)
                 return
-            shard, row = self._entries.of_event(self._decoder.decode(delivery))
+            shard, row = self._entries.of_event(self._decoder.decode(delivery, mode))
         except EventError as error:
             self._refuse(error, delivery)
         except Exception as error:  # noqa: BLE001  # as in _defect
