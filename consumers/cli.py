@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from consumers.bootstrap import Process, Role
-from consumers.command import ConfigOption, run_async, settings_from
+from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
+from consumers.migrate_commands import migrate_app
 from consumers.quarantine_commands import quarantine_app
 from consumers.stack_commands import stack_app
 from pipeline.errors import PostorderError, SettingsError
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 topology_app = typer.Typer(help="The broker's exchanges and queues.", no_args_is_help=True)
 app.add_typer(topology_app, name="topology")
+app.add_typer(migrate_app, name="migrate")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(stack_app, name="stack")
 
@@ -57,7 +59,7 @@ def run(
     settings = settings_from(config)
 
     async def process() -> int:
-        return await Process(settings, roles).run()
+        return await Process(settings, roles, find_shard_in(config_path(config))).run()
 
     raise typer.Exit(run_async(process()))
 
@@ -70,19 +72,10 @@ def _roles(only: str) -> frozenset[Role]:
     return frozenset(Role(name) for name in names) or frozenset(Role)
 
 
-@app.command()
-def migrate(config: ConfigOption = None) -> None:
-    """Bring every shard's tables up to date. Safe to run again."""
-    from consumers.migration import migrate_all  # noqa: PLC0415  # commands load only what they need
-
-    for line in run_async(migrate_all(settings_from(config))):
-        typer.echo(line)
-
-
 @topology_app.command("apply")
 def topology_apply(config: ConfigOption = None) -> None:
     """Declare exchanges and queues. Safe to run again."""
-    from consumers.migration import apply_to_broker  # noqa: PLC0415  # as above
+    from consumers.migration import apply_to_broker  # noqa: PLC0415  # commands load only what they need
 
     names = run_async(apply_to_broker(settings_from(config)))
     typer.echo(f"{len(names)} queues are in place: {', '.join(names)}")
