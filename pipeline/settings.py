@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -69,7 +69,13 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     name: Annotated[
         str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,30}\Z"), _about("stands in the ring: never rename")
     ]
-    primary: Annotated[str, _about("postgresql://user@host:port/database, without the password")]
+    primary: Annotated[
+        str,
+        _about(
+            "postgresql://user@host:port/database, without the password; host:port,host:port where either "
+            "may be the primary"
+        ),
+    ]
     replica: Annotated[str, _about("the same for the replica; empty: none")] = ""
     password: Annotated[str, _about("a secret")] = ""
     weight: Annotated[Annotated[int, Meta(ge=1, le=100)], _about("share of the slots, relative")] = 1
@@ -330,6 +336,8 @@ def _contradictions(settings: Settings) -> list[str]:
             problems.append(f"{where}: must be of the form {schemes[0]}://user@host:port/…")
         elif parts.password:
             problems.append(f"{where}: holds a password: put it into the environment or a password_file")
+        elif schemes == _POSTGRES:
+            problems += _dsn_problems(where, url)
     email = settings.email
     if email.tls == "none" and not _is_loopback(email.host):
         problems.append(f"email.tls: `none` is for loopback only, and email.host is {email.host}")
@@ -338,13 +346,36 @@ def _contradictions(settings: Settings) -> list[str]:
     return problems
 
 
+def _dsn_problems(where: str, dsn: str) -> list[str]:
+    """Return what is wrong with a DSN that may name several hosts, and say which of them it wants."""
+    problems = []
+    parts = urlsplit(dsn)
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        try:
+            single = urlsplit(f"//{host}")
+            is_good = bool(single.hostname) and single.port != 0
+        except ValueError:
+            is_good = False
+        if not is_good:
+            problems.append(f"{where}: {host!r} is not of the form host:port")
+    attributes = dict(parse_qsl(parts.query)).get("target_session_attrs", "any")
+    if attributes not in _SESSION_ATTRIBUTES:
+        problems.append(
+            f"{where}: target_session_attrs {attributes!r} is none of {', '.join(_SESSION_ATTRIBUTES)}"
+        )
+    return problems
+
+
+_POSTGRES = ("postgresql", "postgres")
+_SESSION_ATTRIBUTES = ("any", "read-write", "primary", "standby", "prefer-standby")
+
+
 def _urls(settings: Settings) -> list[tuple[str, str, tuple[str, ...]]]:
-    postgres = ("postgresql", "postgres")
     return [
         ("amqp.url", settings.amqp.url, ("amqp", "amqps")),
         ("sms.base_url", settings.sms.base_url, ("https", "http")),
-        *((f"shards.{s.name}.primary", s.primary, postgres) for s in settings.shards),
-        *((f"shards.{s.name}.replica", s.replica, postgres) for s in settings.shards if s.replica),
+        *((f"shards.{s.name}.primary", s.primary, _POSTGRES) for s in settings.shards),
+        *((f"shards.{s.name}.replica", s.replica, _POSTGRES) for s in settings.shards if s.replica),
     ]
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -15,13 +14,14 @@ from pipeline.errors import (
     StorageUnavailableError,
 )
 from pipeline.settings import StorageSettings
+from pipeline.storage.connector import Connection, Connector, Wants, has_timed_out, is_distrusted
 
 # SQLSTATE classes that say "not this data": data exceptions, integrity constraints, limits exceeded. All
 # else, from a wrong password to a missing table, says something about the server, and may be mended.
 _REJECTED_CLASSES = ("22", "23", "54")
-_NOT_PRIMARY = "25006"
 # A unique violation too: what is there is looked up first, so another transaction came between.
 _CONFLICTS = ("23505", "40001", "40P01", "55P03")
+_RENEW_S = 10.0  # how often reads that ended up on the primary look for a replica again
 
 
 def translate(error: BaseException, where: str) -> PostorderError:
@@ -66,16 +66,19 @@ def translated(where: str) -> Iterator[None]:
 
 
 class Node:
-    """A PostgreSQL server, by role ("primary" or "replica") and DSN."""
+    """A PostgreSQL server. `name` is its shard's and its role: "shard0 primary" or "shard0 replica".
+
+    The DSN may name several hosts: then the server is whichever of them has the role. Mutable state: the
+    pool, and when its connections were last renewed to find a replica again.
+    """
 
     def __init__(self, name: str, dsn: str, password: str, settings: StorageSettings) -> None:
         self.name = name
-        self._dsn = dsn
-        self._password = password
         self._settings = settings
+        self._connector = Connector(name, dsn, password, settings)
+        self.address = self._connector.address
         self._pool: asyncpg.Pool | None = None
-        address = urlsplit(dsn)
-        self.address = f"{address.hostname}:{address.port or 5432}"
+        self._renewed_at = 0.0
 
     def __repr__(self) -> str:
         size, idle = (self._pool.get_size(), self._pool.get_idle_size()) if self._pool else (0, 0)
@@ -86,15 +89,20 @@ class Node:
         settings = self._settings
         with translated(f"{self.name} at {self.address}"):
             self._pool = await asyncpg.create_pool(
-                self._dsn,
-                password=self._password or None,
+                connect=self._connector.connect,
                 min_size=1,
                 max_size=settings.connections_max,
-                timeout=settings.connect_timeout_s,
-                command_timeout=settings.command_timeout_s,
                 max_inactive_connection_lifetime=settings.idle_connection_max_s,
-                server_settings={"application_name": settings.application_name},
+                connection_class=Connection,
             )
+
+    async def dedicated_connection(self) -> asyncpg.Connection:
+        """Return a connection outside the pool, for who listens or holds session locks. The caller ends it.
+
+        Raises StorageUnavailableError, StorageTimeoutError.
+        """
+        with translated(f"{self.name} at {self.address}"):
+            return await self._connector.connect()
 
     async def close(self) -> None:
         """Close the pool; connections still in use after the time-out are cut."""
@@ -109,16 +117,41 @@ class Node:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-        """Lend a connection. Errors inside come out as ours; after "not the primary" none is reused."""
+        """Lend a connection. Errors inside come out as ours.
+
+        After an error that says that the server may no longer be the one, none of the pool's connections is
+        lent again: each is replaced by one to whichever server has the role then.
+        """
         if self._pool is None:
             raise StorageUnavailableError(f"{self.name} at {self.address}: not open")
         pool = self._pool
         with translated(f"{self.name} at {self.address}"):
-            try:
-                async with pool.acquire(timeout=self._settings.acquire_timeout_s) as connection:
+            async with pool.acquire(timeout=self._settings.acquire_timeout_s) as connection:
+                await self._check(connection)
+                real = connection._con  # noqa: SLF001  # what is lent forgets it when it is cut
+                try:
                     yield connection
-            except asyncpg.PostgresError as error:
-                if error.sqlstate == _NOT_PRIMARY or (error.sqlstate or "")[:2] in ("08", "57"):
+                except Exception as error:
                     # A demoted primary still answers SELECT 1; its connections must go.
-                    await pool.expire_connections()
-                raise
+                    if is_distrusted(error, real):
+                        if has_timed_out(error):
+                            self._connector.suspect()
+                        await pool.expire_connections()
+                    raise
+
+    async def _check(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        """Look at what the server reports of itself unasked: costs no round trip.
+
+        Raises StorageUnavailableError for a primary's connection whose server takes no writes.
+        """
+        connector = self._connector
+        if self._pool is None or not connector.is_misled(connection):
+            return
+        if connector.wants is not Wants.PREFER_STANDBY:
+            await self._pool.expire_connections()
+            raise StorageUnavailableError(f"{self.name} at {self.address}: it has another role by now")
+        # A replica that was promoted still answers; another may be the replica by now. Not asked each time.
+        now = asyncio.get_running_loop().time()
+        if connector.has_choice and now - self._renewed_at > _RENEW_S:
+            self._renewed_at = now
+            await self._pool.expire_connections()

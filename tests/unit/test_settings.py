@@ -78,12 +78,21 @@ def test_the_environment_wins(write, tmp_path: Path) -> None:
         (SHARD + "amqp = 1", "amqp"),
         ("not toml", "not valid TOML"),
         ('[[shards]]\nname = "s0"\nprimary = "postgresql://u:secret@h/d"\n', "shards.s0.primary"),
+        ('[[shards]]\nname = "s0"\nprimary = "postgresql://u:secret@h:1,i:2/d"\n', "shards.s0.primary"),
+        ('[[shards]]\nname = "s0"\nprimary = "postgresql://u@h:1,i:many/d"\n', "'i:many'"),
+        ('[[shards]]\nname = "s0"\nprimary = "postgresql://u@h:1,/d"\n', "shards.s0.primary"),
+        (SHARD.replace("/d", "/d?target_session_attrs=best"), "target_session_attrs 'best'"),
     ],
 )
 def test_a_problem_names_its_key_and_shows_no_secret(write, text: str, key: str) -> None:
     found = problems(write(text))
     assert any(key in problem for problem in found), found
     assert not any("secret@" in problem or '"secret"' in problem for problem in found)
+
+
+def test_a_shard_may_name_several_hosts(write) -> None:
+    dsn = "postgresql://u@h:1,i:2/d?target_session_attrs=read-write"
+    assert load_settings(write(f'[[shards]]\nname = "s0"\nprimary = "{dsn}"\n'), {}).shards[0].primary == dsn
 
 
 def test_all_problems_come_at_once(write) -> None:
