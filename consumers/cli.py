@@ -10,6 +10,7 @@ from rich.console import Console
 from consumers.bootstrap import Process, Role
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
 from consumers.migrate_commands import migrate_app
+from consumers.get_commands import get_app
 from consumers.quarantine_commands import quarantine_app
 from consumers.stack_commands import stack_app
 from pipeline.errors import PostorderError, SettingsError
@@ -25,6 +26,7 @@ app = typer.Typer(
 topology_app = typer.Typer(help="The broker's exchanges and queues.", no_args_is_help=True)
 app.add_typer(topology_app, name="topology")
 app.add_typer(migrate_app, name="migrate")
+app.add_typer(get_app, name="get")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(stack_app, name="stack")
 

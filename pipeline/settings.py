@@ -132,6 +132,47 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     )
 
 
+class ReadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Reads of orders from primary or replica."""
+
+    mode: Annotated[
+        Literal["hedged", "race", "primary", "replica"],
+        _about("whom to ask: one and, if it takes long, the other; both at once; one of them alone"),
+    ] = "hedged"
+    timeout_s: Annotated[Seconds, _about("for an answer")] = 2.0
+    catch_up_ms: Annotated[
+        Annotated[float, Meta(ge=0, le=60_000)],
+        _about("how long a replica that is behind may take to catch up, before the primary is asked"),
+    ] = 20.0
+    hedge_share: Annotated[
+        Annotated[float, Meta(ge=0, le=1)], _about("second requests at most, as a share of all reads")
+    ] = 0.05
+    hedge_delay_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)],
+        _about("when the second server is asked, until enough is measured to know the 95th percentile"),
+    ] = 10.0
+    hedge_delay_min_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)], _about("never earlier than this")
+    ] = 1.0
+    slow_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)],
+        _about("no second requests while the median answer of both servers takes longer"),
+    ] = 100.0
+    loser_limit_s: Annotated[
+        Seconds, _about("an answer that nobody waits for any more is cut off after this")
+    ] = 1.0
+    losers_max: Annotated[Count, _about("such answers at most, for each server")] = 4
+    survey_s: Annotated[
+        Seconds, _about("between looks at who is primary and whether the replica is synchronous")
+    ] = 2.0
+    asynchronous_shards: Annotated[
+        tuple[str, ...],
+        _about(
+            "shards whose commits may be acknowledged without their replica: it cannot prove to be up to date"
+        ),
+    ] = ()
+
+
 class SmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """SMS by Twilio's Messages API."""
 
@@ -186,6 +227,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     storage: StorageSettings = StorageSettings()
     intake: IntakeSettings = IntakeSettings()
     notifications: NotificationSettings = NotificationSettings()
+    reads: ReadSettings = ReadSettings()
     sms: SmsSettings = SmsSettings()
     email: EmailSettings = EmailSettings()
     documents: DocumentSettings = DocumentSettings()
@@ -193,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 SECRETS = {"password", "auth_token"}
+_LISTS = {"document_hosts", "asynchronous_shards"}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     name: hint for name, hint in get_type_hints(Settings).items() if name != "shards"
 }
@@ -284,7 +327,7 @@ class _Reading:
     def _raw(self, where: str, key: str, table: dict[str, Any], prefix: str) -> Any:
         if prefix + key.upper() in self.environment:
             text = self.environment[prefix + key.upper()]
-            return text.split(",") if key == "document_hosts" else text
+            return text.split(",") if key in _LISTS else text
         if key not in SECRETS:
             return table.get(key)
         if key in table:
@@ -343,6 +386,14 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(f"email.tls: `none` is for loopback only, and email.host is {email.host}")
     if settings.notifications.lease_s <= 2 * max(settings.sms.timeout_s, email.timeout_s):
         problems.append("notifications.lease_s: must be more than twice sms.timeout_s and email.timeout_s")
+    reads, storage = settings.reads, settings.storage
+    if reads.timeout_s + reads.loser_limit_s >= storage.command_timeout_s:
+        # Else the driver's time-out comes first, and opens a connection to ask for the query's end.
+        problems.append("reads.timeout_s + reads.loser_limit_s: must be less than storage.command_timeout_s")
+    if reads.losers_max >= storage.connections_max:
+        problems.append("reads.losers_max: must be less than storage.connections_max")
+    unknown = sorted(set(reads.asynchronous_shards) - {shard.name for shard in settings.shards})
+    problems += [f"reads.asynchronous_shards: {name}: no such shard" for name in unknown]
     return problems
 
 

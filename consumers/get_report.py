@@ -1,0 +1,120 @@
+"""What was found, for people: tables, without personal data unless asked for, and who answered."""
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.reading.views import Customer, CustomerView, Invoice, Message, Order, OrderView, Served
+
+
+def without_personal_data(view: OrderView) -> OrderView:
+    """Return the same with the customer's name, address and number cut short."""
+    if view.order is None:
+        return view
+    customer = view.order.customer
+    hidden = Customer(
+        id=customer.id,
+        name=_first(customer.name),
+        email=_masked_address(customer.email),
+        phone=customer.phone and f"…{customer.phone[-3:]}",
+        locale=customer.locale,
+        country=customer.country,
+    )
+    order = msgspec.structs.replace(view.order, customer=hidden)
+    return OrderView(order, view.invoices, view.messages)
+
+
+def _first(text: str | None) -> str | None:
+    return text and f"{text[0]}…"
+
+
+def _masked_address(address: str | None) -> str | None:
+    if not address:
+        return address
+    local, _, domain = address.rpartition("@")
+    return f"{_first(local) or ''}@{domain}"
+
+
+def print_order(view: OrderView, console: Console) -> None:
+    """Print an order, its invoices and its messages."""
+    if view.order is not None:
+        console.print(_order_table(view.order))
+    else:
+        console.print("the order itself has not come yet")
+    if view.invoices:
+        print_invoices(view.invoices, console)
+    if view.messages:
+        console.print(_message_table(view.messages))
+
+
+def _order_table(order: Order) -> Table:
+    customer = order.customer
+    contact = (
+        customer.id, customer.name, customer.email, customer.phone, customer.locale, customer.country,
+    )  # fmt: skip
+    table = Table(show_header=False)
+    table.add_row("order", _plain(order.order_id))
+    table.add_row("number", _plain(order.number))
+    table.add_row("total", f"{order.total} {order.currency}, {len(order.lines)} lines")
+    table.add_row("processed", f"{order.processed_at:%Y-%m-%d %H:%M:%S %Z}")
+    table.add_row("stored", f"{order.recorded_at:%Y-%m-%d %H:%M:%S %Z}")
+    table.add_row("customer", ", ".join(_plain(text) for text in contact if text))
+    table.add_row("event", f"{_plain(order.source)} {_plain(order.event_id)}")
+    return table
+
+
+def _message_table(messages: list[Message]) -> Table:
+    table = Table("message", "channel", "state", "attempts", "due", "accepted", "provider id", "reason")
+    for message in messages:
+        table.add_row(
+            message.kind,
+            message.channel,
+            message.state,
+            str(message.attempts),
+            f"{message.due_at:%Y-%m-%d %H:%M:%S}",
+            f"{message.accepted_at:%Y-%m-%d %H:%M:%S}" if message.accepted_at else "",
+            _plain(message.provider_id),
+            _plain(message.reason),
+        )
+    return table
+
+
+def print_invoices(invoices: list[Invoice], console: Console) -> None:
+    """Print invoices, their documents by size or URL."""
+    table = Table("invoice", "order", "total", "issued", "document", "carried by")
+    for invoice in invoices:
+        document = invoice.document_url or f"{invoice.document_bytes:,} bytes"
+        table.add_row(
+            _plain(invoice.invoice_id),
+            _plain(invoice.order_id),
+            f"{invoice.total} {invoice.currency}",
+            f"{invoice.issued_at:%Y-%m-%d}",
+            _plain(f"{invoice.media_type}, {document}"),
+            f"message {invoice.effect_id}"[:16] if invoice.effect_id else "none yet",
+        )
+    console.print(table)
+
+
+def print_customer(view: CustomerView, console: Console) -> None:
+    """Print a customer's orders."""
+    table = Table("order", "number", "total", "processed")
+    for order in view.orders:
+        table.add_row(
+            _plain(order.order_id),
+            _plain(order.number),
+            f"{order.total} {order.currency}",
+            f"{order.processed_at:%Y-%m-%d %H:%M:%S}",
+        )
+    console.print(table)
+
+
+def served_line(served: Served) -> str:
+    """Return one line that says who answered."""
+    asked = "one server asked" if served.asked == 1 else f"{served.asked} servers asked"
+    return f"answered by {served.shard} {served.role} at {served.address} in {served.ms:.1f} ms, {asked}"
+
+
+def _plain(text: str | None) -> str:
+    """Return a text that cannot do anything to a terminal or a table."""
+    return escape("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text or ""))

@@ -1,0 +1,1 @@
+"""Reads that are answered by primary or replica, whichever answers first, and never stale."""
