@@ -22,7 +22,10 @@ from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from stack.status import StackStatus
 
-TABLES = ("inbox", "orders", "invoices", "outbox", "quarantine", "intake_batch", "receipt_batch")
+TABLES = (
+    *("inbox", "orders", "invoices", "customers", "consent"),
+    *("outbox", "quarantine", "intake_batch", "receipt_batch"),
+)
 PDF = b"%PDF-1.4\n% a small invoice\n%%EOF\n"
 
 
@@ -55,6 +58,18 @@ def invoice_event(order_id: str, /, invoice_id: str = "", **document: Any) -> di
         "document": document or {"content_base64": b64encode(PDF).decode(), "filename": "invoice.pdf"},
     }
     return envelope("invoice.generated", data)
+
+
+def customer_event(customer_id: str, /, **changes: Any) -> dict[str, Any]:
+    """A valid customer event; `changes` go into its data."""
+    data = {
+        "customer_id": customer_id,
+        "updated_at": "2026-11-21T11:00:00+01:00",
+        "name": "Ada Example",
+        "email": f"{customer_id}@example.com",
+        "phone": "+14155550123",
+    }
+    return envelope("customer.updated", {**data, **changes})
 
 
 def envelope(event_type: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +211,7 @@ async def open_bench(stack: StackStatus, settings: Settings) -> AsyncIterator[Be
     try:
         for shard in cluster:
             await shard.primary.open()
+        await cluster.load_map()
         async with aiohttp.ClientSession() as http:
             bench = Bench(stack, settings, cluster, broker, http)
             await bench.execute(f"TRUNCATE {', '.join(TABLES)}")

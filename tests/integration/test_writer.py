@@ -1,103 +1,14 @@
 """The intake transaction on a real shard, and what the processor makes of its failures."""
 
-import asyncio
-from collections.abc import Iterable
 
 import orjson
 import pytest
-from deliveries import ParkingLot, delivery
+from flow import Flow
 from real_stack import Bench, order_event
 
-from pipeline.clock import SystemClock
-from pipeline.ingest.batcher import Batcher, Item, Lane
-from pipeline.ingest.decoder import Decoder
-from pipeline.ingest.delivery import Delivery
-from pipeline.ingest.entries import EntryBuilder
-from pipeline.ingest.lane_writer import LaneWriter
-from pipeline.ingest.pressure import Pressure
-from pipeline.ingest.processor import Processor
-from pipeline.lifecycle import Tasks
-from pipeline.observability.metrics import Metrics
 from pipeline.sharding.router import Router
 
 pytestmark = pytest.mark.integration
-
-PARK_AFTER_S = 0.5
-
-
-class Flow:
-    """A processor on the real cluster, fed by hand."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.acknowledged: list[bytes] = []
-        self.crashes: list[BaseException] = []
-        self._settled = asyncio.Event()
-        entries = EntryBuilder(
-            bench.cluster.router, document_bytes_max=10_000, document_hosts=(), allow_http=False
-        )
-        metrics, pressure, self.parking = Metrics(), Pressure(high=20_000), ParkingLot()
-        batcher = Batcher(list(bench.cluster.shards), batch_max=100, linger_s=0.005)
-        tasks = Tasks(lambda _name, error: self.crashes.append(error))
-        cluster = bench.cluster
-
-        def make_writer(name: str, lane: Lane) -> LaneWriter:
-            return LaneWriter(
-                cluster[name],
-                lane,
-                parking=self.parking,
-                park_after_s=PARK_AFTER_S,
-                attempts_max=3,
-                pressure=pressure,
-                metrics=metrics,
-                clock=SystemClock(),
-                on_committed=lambda _shard: None,
-                router=cluster.router,
-                refresh=cluster.refresh,
-                route=self._route,
-                tasks=tasks,
-            )
-
-        self.processor = Processor(
-            decoder=Decoder(message_bytes_max=1_000_000),
-            entries=entries,
-            batcher=batcher,
-            make_writer=make_writer,
-            router=cluster.router,
-            batches_in_flight=2,
-            park_after_s=PARK_AFTER_S,
-            pressure=pressure,
-            metrics=metrics,
-            clock=SystemClock(),
-            tasks=tasks,
-        )
-
-    @property
-    def writers(self) -> list[LaneWriter]:
-        return self.processor.writers
-
-    def _route(self, items: Iterable[Item]) -> None:
-        self.processor.route(items)
-
-    def give(self, *bodies: bytes) -> None:
-        for body in bodies:
-            self.processor.accept(self._delivery(body))
-
-    async def until_acknowledged(self, count: int) -> None:
-        async with asyncio.timeout(20):
-            while len(self.acknowledged) < count:
-                self._settled.clear()
-                await self._settled.wait()
-
-    def _settle(self, body: bytes) -> None:
-        self.acknowledged.append(body)
-        self._settled.set()
-
-    def _delivery(self, body: bytes) -> Delivery:
-        return delivery(
-            body,
-            settle=lambda _tag: self._settle(body),
-            received_at=asyncio.get_running_loop().time(),
-        )
 
 
 @pytest.fixture
