@@ -72,7 +72,7 @@ def bring_up(config: StackConfig) -> StackStatus:
 
 
 @stack_app.command("up")
-def stack_up(
+def stack_up(  # noqa: PLR0917  # typer's options, given by name
     shards: Annotated[int, typer.Option(min=1, max=64, help="PostgreSQL pairs.")] = 2,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
     synchronous_commit: Annotated[
@@ -81,11 +81,12 @@ def stack_up(
     asynchronous: Annotated[
         list[str] | None, typer.Option(help="SHARD: commits do not wait for its replica.")
     ] = None,
-    as_json: JsonOption = False,  # noqa: FBT002  # typer's form of a flag
+    ha: Annotated[bool, typer.Option("--ha", help="Each pair under Patroni, with etcd.")] = False,  # noqa: FBT002  # typer's form of a flag
+    as_json: JsonOption = False,  # noqa: FBT002  # as above
 ) -> None:
     """Start what does not run. Safe to run again."""
     configs = shard_configs(shards, synchronous_commit or [], asynchronous or [])
-    found = bring_up(StackConfig(data_dir=data_dir, shards=configs))
+    found = bring_up(StackConfig(data_dir=data_dir, shards=configs, ha=ha))
     _show(found, as_json=as_json)
     say(f"settings written to {data_dir / 'postorder.toml'}")
 
@@ -126,6 +127,11 @@ def _show(found: StackStatus, *, as_json: bool) -> None:
         "RabbitMQ": found.amqp_url,
         **{f"{shard.name} primary": shard.primary_dsn for shard in found.shards},
         **{f"{shard.name} replica": shard.replica_dsn for shard in found.shards},
+        **{
+            member.name: f"{member.role}, {member.state}, timeline {member.timeline or '?'}, {member.api_url}"
+            for shard in found.shards
+            for member in shard.members
+        },
         "SMTP sink": f"{found.smtp.host}:{found.smtp.port}, read it at {found.smtp.api_url}/messages",
         "Twilio emulator": f"{found.twilio.base_url}, read it at {found.twilio.api_url}/messages",
         "data": found.data_dir,

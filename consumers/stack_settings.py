@@ -48,6 +48,7 @@ def write_stack_settings(status: StackStatus, folder: Path) -> Path:
 
 
 def _without_password(url: str) -> tuple[str, str]:
+    """Split the password out of a URL, which may name several hosts."""
     parts = urlsplit(url)
-    address = f"{parts.username}@{parts.hostname}:{parts.port}"
-    return urlunsplit(parts._replace(netloc=address)), parts.password or ""
+    hosts = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@{hosts}")), parts.password or ""

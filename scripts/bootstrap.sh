@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up all that Postorder needs on Debian 12: a virtual environment with the locked
-# dependencies, and RabbitMQ. PostgreSQL 18 comes with the Python packages.
+# dependencies, RabbitMQ, and etcd for `stack up --ha`. PostgreSQL 18 and Patroni come with the Python packages.
 # Safe to run again: what is there is skipped.
 set -eu
 
@@ -53,6 +53,26 @@ else
     install_rabbitmq
 fi
 
+# --- etcd -------------------------------------------------------------------------------------
+# Only unpacked, never installed: no system service, and no need for root. The client library that
+# Patroni talks to etcd with comes from Debian too, because PyPI has it as source only.
+ETCD=var/cache/debian
+unpack_etcd() {
+    mkdir -p $ETCD/new
+    (cd $ETCD/new && apt-get download -qq etcd-server python3-etcd) 2>/dev/null || return 1
+    for package in $ETCD/new/*.deb; do dpkg-deb -x "$package" $ETCD/new || return 1; done
+    rm -rf $ETCD/etcd
+    mv $ETCD/new $ETCD/etcd
+}
+if [ -x $ETCD/etcd/usr/bin/etcd ]; then
+    say "etcd is unpacked"
+else
+    rm -rf $ETCD/new
+    say "unpacking etcd from Debian's packages ($ETCD/etcd)"
+    unpack_etcd || { as_root apt-get update -qq && rm -rf $ETCD/new && unpack_etcd; } ||
+        say "etcd cannot be had: everything works but \`stack up --ha\`. To try again: make setup"
+fi
+
 # --- virtual environment ----------------------------------------------------------------------
 wanted=$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-64)
 if [ "$(cat $VENV/.lock-sha256 2>/dev/null || true)" = "$wanted" ]; then
@@ -60,7 +80,8 @@ if [ "$(cat $VENV/.lock-sha256 2>/dev/null || true)" = "$wanted" ]; then
 else
     say "installing the locked Python packages into $VENV (about a minute)"
     "$PYTHON" -m venv $VENV
-    $VENV/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+    # The lock names every package, so none is looked for beside it.
+    $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements.lock
     $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
     printf '%s\n' "$wanted" >$VENV/.lock-sha256
 fi

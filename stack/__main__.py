@@ -17,6 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m stack", description="The local stack.")
     parser.add_argument("command", choices=["up", "down", "status", "reset"])
     parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--ha", action="store_true")
     parser.add_argument("--data-dir", type=Path, default=Path("var/stack"))
     options = parser.parse_args()
     shards = tuple(ShardConfig(name=f"shard{number}") for number in range(options.shards))
@@ -28,7 +29,7 @@ def main() -> int:
     try:
         match options.command:
             case "up":
-                found = up(StackConfig(data_dir=options.data_dir, shards=shards), say)
+                found = up(StackConfig(data_dir=options.data_dir, shards=shards, ha=options.ha), say)
             case "down":
                 down(options.data_dir, say)
                 return 0

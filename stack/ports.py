@@ -10,19 +10,27 @@ PREFERRED = {
     "amqp_dist": 35673,
     "epmd": 35674,
     "management": 35675,
+    "etcd": 35676,
+    "etcd_peer": 35677,
     "smtp": 35025,
     "smtp_api": 35026,
     "twilio": 35080,
 }
 FIRST_SHARD_PORT = 35432
+FIRST_API_PORT = 35800
 
 
 def preferred_port(name: str) -> int:
-    """Return the port a component would like; shards count up from 35432, primary and replica in turn."""
+    """Return the port a component would like.
+
+    Shards count up from 35432: primary and replica, or the members `a` and `b`, in turn. A member's Patroni
+    (`shard0-a-api`) counts up from 35800 in the same way.
+    """
     if name in PREFERRED:
         return PREFERRED[name]
-    shard, _, role = name.rpartition("-")
-    return FIRST_SHARD_PORT + 2 * int(shard.removeprefix("shard")) + (role == "replica")
+    first = FIRST_API_PORT if name.endswith("-api") else FIRST_SHARD_PORT
+    shard, _, role = name.removesuffix("-api").rpartition("-")
+    return first + 2 * int(shard.removeprefix("shard")) + (role in ("replica", "b"))
 
 
 def is_free(port: int) -> bool:

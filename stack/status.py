@@ -2,17 +2,38 @@
 
 import msgspec
 
+from stack.components import component_names
+from stack.ha import member_names, views_of
+from stack.ha_servers import postmasters
+from stack.patroni_api import PatroniApi
 from stack.ports import HOST
+from stack.postgres_settings import DATABASE, USER
 from stack.rabbitmq import USER as AMQP_USER
 from stack.state import StackState
 
 
+class MemberEndpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of a pair under Patroni, which chooses its role. `pid`: PostgreSQL's; None: it does not run.
+
+    `role`: leader, sync_standby, replica, or unknown while no Patroni of the pair answers.
+    """
+
+    name: str
+    dsn: str
+    api_url: str
+    role: str = "unknown"
+    state: str = "unknown"
+    timeline: int | None = None
+    pid: int | None = None
+
+
 class ShardEndpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """A pair's DSNs, passwords included."""
+    """A pair's DSNs, passwords included. Under Patroni each names both members and says which it wants."""
 
     name: str
     primary_dsn: str
     replica_dsn: str
+    members: list[MemberEndpoints] = []
 
 
 class SmtpEndpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +54,7 @@ class TwilioEndpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StackStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where everything is. `running`: whether all of it runs."""
+    """Where everything is. `running`: whether all of it runs, and each shard has a primary."""
 
     running: bool
     amqp_url: str
@@ -46,29 +67,17 @@ class StackStatus(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str
 
 
-def component_names(state: StackState) -> list[str]:
-    """Return the names of every process of the stack."""
-    servers = [f"{shard.name}-{role}" for shard in state.shards for role in ("primary", "replica")]
-    return ["epmd", "rabbitmq", *servers, "smtp_sink", "twilio_emulator"]
-
-
 def status_of(state: StackState, data_dir: str) -> StackStatus:
     """Return the status of a stack as its state tells it, checked against the processes that run."""
     ports, alive = state.ports, state.alive
-    dsn = f"postgresql://postorder:{state.secrets['postorder']}@{HOST}:{{}}/postorder"
     components = {name: "up" if name in alive else "down" for name in component_names(state)}
+    shards = [(_ha_shard if state.ha else _plain_shard)(state, shard.name) for shard in state.shards]
+    has_primaries = all(not shard.members or _leads(shard) for shard in shards)
     return StackStatus(
-        running=all(value == "up" for value in components.values()),
+        running=has_primaries and all(value == "up" for value in components.values()),
         amqp_url=f"amqp://{AMQP_USER}:{state.secrets['amqp']}@{HOST}:{ports['amqp']}/",
         management_url=None,
-        shards=[
-            ShardEndpoints(
-                name=shard.name,
-                primary_dsn=dsn.format(ports[f"{shard.name}-primary"]),
-                replica_dsn=dsn.format(ports[f"{shard.name}-replica"]),
-            )
-            for shard in state.shards
-        ],
+        shards=shards,
         smtp=SmtpEndpoints(
             host=HOST, port=ports["smtp"], api_url=f"http://{HOST}:{ports['smtp_api']}/_control"
         ),
@@ -82,3 +91,50 @@ def status_of(state: StackState, data_dir: str) -> StackStatus:
         components=components,
         data_dir=data_dir,
     )
+
+
+def _dsn(state: StackState, *servers: str) -> str:
+    hosts = ",".join(f"{HOST}:{state.ports[server]}" for server in servers)
+    return f"postgresql://{USER}:{state.secrets[USER]}@{hosts}/{DATABASE}"
+
+
+def _plain_shard(state: StackState, name: str) -> ShardEndpoints:
+    return ShardEndpoints(
+        name=name,
+        primary_dsn=_dsn(state, f"{name}-primary"),
+        replica_dsn=_dsn(state, f"{name}-replica"),
+    )
+
+
+def _ha_shard(state: StackState, name: str) -> ShardEndpoints:
+    members = member_names(name)
+    both = _dsn(state, *members)
+    apis = {
+        member: PatroniApi(member, state.ports[f"{member}-api"], state.secrets["patroni"])
+        for member in members
+    }
+    views = {
+        view.name: view for view in views_of([apis[member] for member in members if member in state.alive])
+    }
+    pids = postmasters(state)
+    return ShardEndpoints(
+        name=name,
+        primary_dsn=f"{both}?target_session_attrs=read-write",
+        replica_dsn=f"{both}?target_session_attrs=prefer-standby",
+        members=[
+            MemberEndpoints(
+                name=member,
+                dsn=_dsn(state, member),
+                api_url=f"http://{HOST}:{apis[member].port}",
+                role=views[member].role if member in views else "unknown",
+                state=views[member].state if member in views else "unknown",
+                timeline=views[member].timeline if member in views else None,
+                pid=pids[member].pid if member in pids else None,
+            )
+            for member in members
+        ],
+    )
+
+
+def _leads(shard: ShardEndpoints) -> bool:
+    return any((member.role, member.state) == ("leader", "running") for member in shard.members)

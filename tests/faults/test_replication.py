@@ -12,7 +12,8 @@ from consumers.status import queue_depths
 from loadtest.pipeline_process import PipelineProcess
 from pipeline.settings import load_settings
 from pipeline.sharding.router import Router
-from stack.launcher import StackConfig, _Launch, down, up
+from stack.launch import Launch
+from stack.launcher import StackConfig, down, up
 from stack.postgres import Pair
 from stack.privileges import unprivileged_account
 from stack.state import load_state
@@ -51,7 +52,7 @@ async def own_bench(tmp_path: Path) -> AsyncIterator[Bench]:
 def pair_of(folder: Path) -> Pair:
     state = load_state(folder)
     shard = next(shard for shard in state.shards if shard.name == SHARD)
-    return _Launch(folder, state, unprivileged_account(), quiet)._pair(shard)
+    return Launch(folder, state, unprivileged_account(), quiet).pair(shard)
 
 
 @pytest.mark.fault(25, "replica down, redelivery, primary killed, replica promoted", ["I2", "I11", "I21"])

@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from consumers.stack_commands import StackCommandError, shard_configs
+from stack.components import component_names, port_owners, server_names
 from stack.errors import StackError
+from stack.etcd import _end_of
 from stack.files import write_private
+from stack.ha import views_of
+from stack.launcher import StackConfig, _state_for
+from stack.patroni import cluster_settings
+from stack.patroni_api import PatroniApi
 from stack.ports import choose_port, is_free, preferred_port
 from stack.privileges import Account
 from stack.process import MARKER, Running, end, find_all, run, spawn, wait_until
@@ -23,6 +29,8 @@ DEFAULT_PORTS = {5672, 15672, 4369, 25672, 5432, 25, 465, 587, 80, 443, 8080, 90
 def test_preferred_ports_keep_away_from_the_defaults_and_from_each_other() -> None:
     names = [*("amqp", "amqp_dist", "epmd", "smtp", "smtp_api", "twilio")]
     names += [f"shard{number}-{role}" for number in range(64) for role in ("primary", "replica")]
+    names += ["etcd", "etcd_peer"]
+    names += [f"shard{number}-{letter}-api" for number in range(64) for letter in "ab"]
     ports = [preferred_port(name) for name in names]
     assert len(set(ports)) == len(ports)
     assert not DEFAULT_PORTS & set(ports)
@@ -127,6 +135,48 @@ def test_options_for_single_shards() -> None:
     for commit, asynchronous in ((["shard2=on"], []), (["shard0=maybe"], []), ([], ["nope"])):
         with pytest.raises(StackCommandError):
             shard_configs(2, commit, asynchronous)
+
+
+def test_members_under_patroni_have_the_ports_of_primary_and_replica() -> None:
+    for number in range(3):
+        pairs = zip(
+            server_names(f"shard{number}", ha=True), server_names(f"shard{number}", ha=False), strict=True
+        )
+        assert all(preferred_port(member) == preferred_port(server) for member, server in pairs)
+
+
+def test_every_port_has_an_owner_that_is_a_component(tmp_path: Path) -> None:
+    for ha in (False, True):
+        state = new_state(tmp_path, [ShardConfig(name="shard0"), ShardConfig(name="shard1")], ha=ha)
+        assert set(port_owners(state).values()) == set(component_names(state))
+
+
+def test_a_stack_made_without_patroni_is_not_turned_into_one_with(tmp_path: Path) -> None:
+    save_state(tmp_path, new_state(tmp_path / "servers", [ShardConfig(name="shard0")]))
+    with pytest.raises(StackError, match="was made without --ha"):
+        _state_for(
+            tmp_path, StackConfig(data_dir=tmp_path, shards=(ShardConfig(name="shard0"),), ha=True), None
+        )
+
+
+def test_the_locks_life_covers_what_patroni_must_do_in_it() -> None:
+    cluster = cluster_settings(synchronous=True, synchronous_commit="on")
+    assert cluster["loop_wait"] + 2 * cluster["retry_timeout"] <= cluster["ttl"]
+    assert cluster["synchronous_mode_strict"] is True
+    assert cluster_settings(synchronous=False, synchronous_commit="local")["synchronous_mode_strict"] is False
+
+
+def test_a_patroni_that_does_not_answer_knows_no_members() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        api = PatroniApi("shard0-a", nobody.getsockname()[1], "secret")
+        assert views_of([api, api]) == []
+        with pytest.raises(StackError, match="shard0-a does not answer"):
+            api.switch_over("shard0-a", "shard0-b")
+
+
+def test_the_end_of_a_prefix_is_behind_all_its_keys() -> None:
+    assert _end_of("/postorder/") == "/postorder0"
 
 
 @pytest.mark.parametrize("command", ["up", "down", "reset", "status"])
