@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults bench bench-intake bench-ring fuzz check docs format lock clean
+.PHONY: help setup demo test test-plans test-faults bench bench-intake bench-writer bench-reads bench-ring fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -15,13 +15,22 @@ demo: setup ## the whole pipeline on real parts, with 2,000 real orders (ARGS="-
 test: setup check ## the default test suite, under 10 minutes
 	@$(BIN)/pytest $(ARGS)
 
+test-plans: setup ## the plans of the hot statements at a million orders, about a minute
+	@$(BIN)/pytest tests/integration/test_plans.py -m plans $(ARGS)
+
 test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
 	@$(BIN)/pytest tests/faults -m faults $(ARGS)
 
-bench: bench-intake bench-ring ## all benchmarks
+bench: bench-intake bench-writer bench-reads bench-ring ## all benchmarks
 
 bench-intake: setup ## what intake costs, minutes; writes var/bench/intake.json and intake.html
 	@$(BIN)/python -m loadtest intake $(ARGS)
+
+bench-writer: setup ## the intake transaction alone, by batch size, a minute; writes var/bench/writer.json
+	@$(BIN)/python -m loadtest writer
+
+bench-reads: setup ## reads with one slow server, in each mode, 3 minutes; writes var/bench/reads.json
+	@$(BIN)/python -m loadtest reads $(ARGS)
 
 bench-ring: setup ## what the ring costs, half a minute; writes var/bench/ring.json
 	@$(BIN)/python -m loadtest ring

@@ -14,7 +14,11 @@ from consumers.stack_settings import write_stack_settings
 from loadtest.intake_bench import BATCH, FOLDER, Flow, IntakeBench
 from loadtest.intake_report import IntakeReport, machine, now_text, print_report, write_page
 from loadtest.peer import peer_python
+from loadtest.reads_bench import SLOW_S, SLOW_SHARE, Reading, ReadsBench, Tally
+from loadtest.reads_report import ReadsReport, print_reads
 from loadtest.ring_bench import measure_rings, print_rings
+from loadtest.writer_bench import measure_writer, print_writer
+from pipeline.reading.consistency import Consistency, Mode
 from pipeline.settings import load_settings
 from stack.launcher import StackConfig, down, reset, up
 from stack.status import StackStatus
@@ -49,11 +53,45 @@ def intake(
 
 
 @app.command()
+def writer() -> None:
+    """Measure the intake transaction alone, by batch size; write var/bench/writer.json."""
+    try:
+        stack = up(StackConfig(data_dir=DATA_DIR), say)
+        settings = load_settings(write_stack_settings(stack, DATA_DIR), {})
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(measure_writer(stack, settings))
+    finally:
+        down(DATA_DIR, say)
+        reset(DATA_DIR, say)
+    _write("writer.json", report)
+    print_writer(report, Console())
+
+
+@app.command()
 def ring() -> None:
     """Measure building, looking up and planning with the ring; write var/bench/ring.json."""
     report = measure_rings()
     _write("ring.json", report)
     print_rings(report, Console())
+
+
+@app.command()
+def reads(
+    orders: Annotated[int, typer.Option(min=1000, help="Rows to read from.")] = 50_000,
+    rate: Annotated[float, typer.Option(min=10, help="Reads per second.")] = 150.0,
+    seconds: Annotated[float, typer.Option(min=1, help="For each mode and slow server.")] = 15.0,
+) -> None:
+    """Measure reads in each mode with one slow server; write var/bench/reads.json."""
+    try:
+        stack = up(StackConfig(data_dir=DATA_DIR), say)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(_reads(stack, orders, rate, seconds))
+    finally:
+        down(DATA_DIR, say)
+        reset(DATA_DIR, say)
+    _write("reads.json", report)
+    print_reads(report, Console())
+    typer.echo(f"{FOLDER / 'reads.json'} written")
 
 
 def _write(name: str, report: msgspec.Struct) -> None:
@@ -93,3 +131,29 @@ async def _intake(  # noqa: PLR0917  # the sizes of the scenarios
 def _shown(flow: Flow) -> Flow:
     say(f"  {flow.events_per_s:,} events/s, {flow.cpu_us.total:g} µs of CPU each")
     return flow
+
+
+async def _reads(stack: StackStatus, orders: int, rate: float, seconds: float) -> ReadsReport:
+    settings = load_settings(write_stack_settings(stack, DATA_DIR), {})
+    tallies: dict[str, dict[str, Tally]] = {"replica": {}, "primary": {}}
+    async with ReadsBench(settings, orders).opened() as bench:
+        for mode in Mode:
+            for slow, found in tallies.items():
+                say(f"{mode}: {rate:g} reads/s for {seconds:g} s, the {slow} of one shard is slow")
+                found[mode] = await bench.run(Reading(mode=mode, rate=rate), slow, seconds)
+        say("the replica, unchecked")
+        unchecked = await bench.run(
+            Reading(mode=Mode.REPLICA, rate=rate, consistencies=(Consistency.ANY,)), "replica", seconds
+        )
+    by_mode = {mode: Tally.of(found[mode] for found in tallies.values()).record() for mode in Mode}
+    return ReadsReport(
+        at=now_text(),
+        machine=machine(),
+        command=f"python -m loadtest reads --orders {orders} --rate {rate:g} --seconds {seconds:g}",
+        slow=f"{SLOW_SHARE:.0%} of the answers of one of four servers wait {SLOW_S * 1e3:g} ms",
+        reads_per_s=rate,
+        **by_mode,
+        slow_replica={mode: tally.record() for mode, tally in tallies["replica"].items()},
+        slow_primary={mode: tally.record() for mode, tally in tallies["primary"].items()},
+        unchecked=unchecked.record(),
+    )
