@@ -231,14 +231,15 @@ class Link:
         if self._closing or self._protocol is None:
             return
         self._closing = True
-        if not self.lost.is_set():
-            try:
+        try:
+            if not self.lost.is_set():
                 async with asyncio.timeout(self._settings.connect_timeout_s):
                     await self.call(commands.Connection.Close(200, "done", 0, 0), channel=0)
-            except (BrokerUnavailableError, TimeoutError):
-                pass  # it is gone already
-        self._end("closed")
-        self._protocol.close()
+        except (BrokerUnavailableError, TimeoutError):
+            pass  # it is gone already
+        finally:  # cancelled too: nobody comes back to close the rest
+            self._end("closed")
+            self._protocol.close()
 
     def abort(self, why: str) -> None:
         """Cut the connection at once."""

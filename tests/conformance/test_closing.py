@@ -136,6 +136,25 @@ async def test_close_ends_in_time_without_an_answer(
     assert peer.covered == {1}
 
 
+async def test_a_close_that_is_cancelled_closes_all_the_same(
+    broker: ScriptedBroker, new_session: NewSession, inbox: Inbox
+) -> None:
+    """As when a shutdown's deadline passes: nobody closes it a second time."""
+    broker.script["Connection.Close"] = unanswered
+    session = new_session()
+    peer = await opened(broker, session, inbox, 1)
+    inbox.settle(*inbox.deliveries)
+    closing = asyncio.create_task(session.close())
+    await peer.until(lambda: "Connection.Close" in peer.received, "the goodbye")
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    async with asyncio.timeout(TIMEOUT_S / 2):
+        await session.wait_lost()
+        await peer.until_gone()
+    assert peer.covered == {1}
+
+
 async def test_close_of_a_silent_connection(
     broker: ScriptedBroker, new_session: NewSession, inbox: Inbox
 ) -> None:
