@@ -22,6 +22,7 @@ stack_app = typer.Typer(
 DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Where everything of the stack is kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 DEFAULT_DATA_DIR = Path("var/stack")
+DEFAULT_SHARDS = 2
 
 
 class StackCommandError(PostorderError):
@@ -58,6 +59,12 @@ def shard_configs(shards: int, commit: list[str], asynchronous: list[str]) -> tu
     )
 
 
+def shards_of(data_dir: Path) -> int:
+    """Return how many shards a stack has; 0 when there is none."""
+    found = status(data_dir)
+    return len(found.shards) if found else 0
+
+
 def say(text: str) -> None:
     """Print progress to stderr, so that --json stays clean."""
     typer.echo(f"stack: {text}", err=True)
@@ -73,7 +80,9 @@ def bring_up(config: StackConfig) -> StackStatus:
 
 @stack_app.command("up")
 def stack_up(  # noqa: PLR0917  # typer's options, given by name
-    shards: Annotated[int, typer.Option(min=1, max=64, help="PostgreSQL pairs.")] = 2,
+    shards: Annotated[
+        int | None, typer.Option(min=1, max=64, help="PostgreSQL pairs. Default: those there are, or 2.")
+    ] = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
     synchronous_commit: Annotated[
         list[str] | None, typer.Option(help="SHARD=VALUE: what a commit waits for. Default: on.")
@@ -85,7 +94,8 @@ def stack_up(  # noqa: PLR0917  # typer's options, given by name
     as_json: JsonOption = False,  # noqa: FBT002  # as above
 ) -> None:
     """Start what does not run. Safe to run again."""
-    configs = shard_configs(shards, synchronous_commit or [], asynchronous or [])
+    count = shards or shards_of(data_dir) or DEFAULT_SHARDS
+    configs = shard_configs(count, synchronous_commit or [], asynchronous or [])
     found = bring_up(StackConfig(data_dir=data_dir, shards=configs, ha=ha))
     _show(found, as_json=as_json)
     say(f"settings written to {data_dir / 'postorder.toml'}")

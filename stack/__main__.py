@@ -16,7 +16,7 @@ def main() -> int:
     """Run a command; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m stack", description="The local stack.")
     parser.add_argument("command", choices=["up", "down", "status", "reset"])
-    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--shards", type=int, default=2, help="may grow: a stack keeps those it has")
     parser.add_argument("--ha", action="store_true")
     parser.add_argument("--data-dir", type=Path, default=Path("var/stack"))
     options = parser.parse_args()

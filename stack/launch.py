@@ -84,9 +84,11 @@ class Launch:
 
     def _promoted(self) -> list[Pair]:
         """Return the pairs whose replica was made the primary by hand."""
-        if self._state.ha or not self._state.ports:
+        if self._state.ha:
             return []
-        return [pair for pair in map(self.pair, self._state.shards) if pair.was_promoted]
+        # One without a port is new: it was never started.
+        made = [shard for shard in self._state.shards if f"{shard.name}-primary" in self._state.ports]
+        return [pair for pair in map(self.pair, made) if pair.was_promoted]
 
     def _follow_promotions(self) -> None:
         """Let promoted replicas keep their ports under the name of primary."""

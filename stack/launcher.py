@@ -22,7 +22,7 @@ Progress = Callable[[str], None]
 
 
 class StackConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What to bring up. A stack that exists keeps the shards it was made with, and whether it is `ha`."""
+    """What to bring up. A stack that exists may get more shards; whether it is `ha` stays."""
 
     data_dir: Path
     ha: bool = False
@@ -88,9 +88,9 @@ def _state_for(data_dir: Path, config: StackConfig, account: Account | None) -> 
         state = new_state(_server_dir(data_dir, account), list(config.shards), ha=config.ha)
         shutil.rmtree(state.server_dir, ignore_errors=True)
         save_state(data_dir, state)
-    elif [shard.name for shard in state.shards] != [shard.name for shard in config.shards]:
+    elif len(config.shards) < len(state.shards):
         raise StackError(
-            f"the stack in {data_dir} has {len(state.shards)} shards, not {len(config.shards)}: "
+            f"the stack in {data_dir} has {len(state.shards)} shards; {len(config.shards)} would lose rows: "
             "delete it with `postorder stack down` and `postorder stack reset`, or use another --data-dir"
         )
     elif config.ha and not state.ha:
@@ -98,8 +98,9 @@ def _state_for(data_dir: Path, config: StackConfig, account: Account | None) -> 
             f"the stack in {data_dir} was made without --ha: "
             "delete it with `postorder stack down` and `postorder stack reset`, or use another --data-dir"
         )
-    if not state.alive:
+    if not state.alive or len(config.shards) > len(state.shards):
         state.shards = list(config.shards)
+        save_state(data_dir, state)
     return state
 
 

@@ -120,10 +120,21 @@ def test_starting_twice_changes_nothing(running: StackStatus, folder: Path) -> N
     assert bring_up(folder) == running
 
 
-def test_another_number_of_shards_is_refused(running: StackStatus, folder: Path) -> None:
+def test_a_stack_may_get_more_shards_but_not_fewer(tmp_path: Path) -> None:
+    """What runs goes on running: the first shard's servers are the same processes."""
+    folder = tmp_path / "stack"
     two = (*ONE, ShardConfig(name="shard1"))
-    with pytest.raises(StackError, match="has 1 shards, not 2"):
-        up(StackConfig(data_dir=folder / "stack", shards=two), quiet)
+    try:
+        before = up(StackConfig(data_dir=folder, shards=ONE), quiet)
+        after = up(StackConfig(data_dir=folder, shards=two), quiet)
+        assert [shard.name for shard in after.shards] == ["shard0", "shard1"]
+        assert after.running
+        assert before.pids.items() < after.pids.items()
+        with pytest.raises(StackError, match="has 2 shards; 1 would lose rows"):
+            up(StackConfig(data_dir=folder, shards=ONE), quiet)
+    finally:
+        down(folder, quiet)
+        reset(folder, quiet)
 
 
 @pytest.mark.parametrize("name", ["shard0-primary", "shard0-replica", "rabbitmq", "epmd", "smtp_sink"])
