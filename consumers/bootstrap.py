@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import structlog
 
+from consumers.customer_updated import customer_updated_consumer
 from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
 from consumers.notifications import notification_services
@@ -32,6 +33,7 @@ class Role(StrEnum):
 
     ORDERS = "order-processed"
     INVOICES = "invoice-generated"
+    CUSTOMERS = "customer-updated"
     NOTIFICATIONS = "notifications"
 
 
@@ -123,7 +125,11 @@ class Process:
             services, wake = notification_services(
                 self._settings, self._cluster, self._metrics, self._clock, self._new_tasks
             )
-        makers = {Role.ORDERS: order_processed_consumer, Role.INVOICES: invoice_generated_consumer}
+        makers = {
+            Role.ORDERS: order_processed_consumer,
+            Role.INVOICES: invoice_generated_consumer,
+            Role.CUSTOMERS: customer_updated_consumer,
+        }
         wanted = [make for role, make in makers.items() if role in self._roles]
         if wanted:
             services += intake_services(

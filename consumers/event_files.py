@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.errors import EventError
-from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED, OrderEvent, Reason
+from pipeline.events import Reason, type_of
 from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.delivery import Delivery, Properties
@@ -56,8 +56,7 @@ def _checked(line: str, body: bytes, decoder: Decoder) -> FoundEvent:
         event = decoder.decode(as_delivery(body)).event
     except EventError as error:
         return FoundEvent(line, body, "", str(error))
-    routing_key = ORDER_PROCESSED if isinstance(event, OrderEvent) else INVOICE_GENERATED
-    return FoundEvent(line, body, routing_key, "")
+    return FoundEvent(line, body, type_of(event), "")
 
 
 def as_delivery(body: bytes) -> Delivery:

@@ -17,7 +17,7 @@ from consumers.connection import BROKER_ERRORS, close_quietly, explain, open_con
 from consumers.topology import DIRECT_EXCHANGE
 from pipeline.backoff import Backoff
 from pipeline.errors import BrokerUnavailableError, PublishUnknownError, UnroutableError
-from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED, Event, InvoiceEvent
+from pipeline.events import Event, type_of
 from pipeline.settings import AmqpSettings
 
 log = structlog.get_logger(__name__)
@@ -52,8 +52,7 @@ class EventPublisher:
 
     async def publish_event(self, event: Event) -> None:
         """Publish an event made from `pipeline.events`. See `publish`."""
-        routing_key = INVOICE_GENERATED if isinstance(event, InvoiceEvent) else ORDER_PROCESSED
-        await self.publish(msgspec.json.encode(event), routing_key)
+        await self.publish(msgspec.json.encode(event), type_of(event))
 
     async def publish(self, event: bytes, routing_key: str, content_type: str = CONTENT_TYPE) -> None:
         """Publish one event; return when it is confirmed.

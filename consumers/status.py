@@ -94,6 +94,7 @@ def _summed(shards: dict[str, ShardTotals], queues: list[QueueDepth]) -> Status:
             "orders": sum(shard.orders for shard in found),
             "invoices": sum(shard.invoices for shard in found),
             "invoices_waiting": sum(shard.invoices_waiting for shard in found),
+            "customers": sum(shard.customers for shard in found),
             "duplicates": sums["duplicates"],
             "quarantined": sum(shard.quarantined for shard in found),
             **{channel: sum(shard.accepted.get(channel, 0) for shard in found) for channel in _CHANNELS},
@@ -146,13 +147,13 @@ def _kpis(status: Status) -> Table:
 def _shards(status: Status) -> Table:
     table = Table(title="Shards", title_justify="left")
     table.add_column("shard")
-    for name in ("slots", "orders", "invoices", "waiting invoices", "quarantined"):
+    for name in ("slots", "orders", "invoices", "waiting invoices", "customers", "quarantined"):
         table.add_column(name, justify="right")
     table.add_column("replica")
     for name, shard in status.shards.items():
-        counts = (shard.slots, shard.orders, shard.invoices, shard.invoices_waiting, shard.quarantined)
+        found = (shard.orders, shard.invoices, shard.invoices_waiting, shard.customers, shard.quarantined)
         replicas = [f"{r.state}, {r.sync_state}, {r.lag_bytes} B behind" for r in shard.replicas]
-        table.add_row(name, *map(str, counts), "; ".join(replicas) or "[red]none[/red]")
+        table.add_row(name, *map(str, (shard.slots, *found)), "; ".join(replicas) or "[red]none[/red]")
     return table
 
 

@@ -1,9 +1,10 @@
 """What the broker must have: exchanges, quorum queues, the retry ladder. Declared once, at deployment.
 
-    publisher → orders.direct ─ order.processed, invoice.generated → the same two queues
+    publisher → orders.direct ─ order.processed, invoice.generated, customer.updated → the same three queues
                      └ no route ↓
-    publisher → orders (topic) ─ order.processed.#   → order-processed ┐
-                     │         ─ invoice.generated.# → invoice-generated ┴→ (dead) orders.dead → dead-letters
+    publisher → orders (topic) ─ order.processed.#   → order-processed   ┐
+                     │         ─ invoice.generated.# → invoice-generated ┼→ (dead) orders.dead → dead-letters
+                     │         ─ customer.updated.#  → customer-updated  ┘
                      └ no route → orders.unroutable → unroutable
     retry later → orders.retry.5s (fanout) → retry.5s ─ after 5 s → orders.return (topic) → its queue again
 
@@ -26,6 +27,7 @@ RETURN = "orders.return"
 
 ORDER_QUEUE = "order-processed"
 INVOICE_QUEUE = "invoice-generated"
+CUSTOMER_QUEUE = "customer-updated"
 UNROUTABLE_QUEUE = "unroutable"
 DEAD_QUEUE = "dead-letters"
 
@@ -33,8 +35,12 @@ RETRY_LADDER_S = (1, 5, 30, 300)
 DELIVERY_LIMIT = 20
 QUEUE_MESSAGES_MAX = 20_000_000
 
-WORK_QUEUES = {ORDER_QUEUE: "order.processed.#", INVOICE_QUEUE: "invoice.generated.#"}
-PLAIN_KEYS = {ORDER_QUEUE: "order.processed", INVOICE_QUEUE: "invoice.generated"}
+PLAIN_KEYS = {
+    ORDER_QUEUE: "order.processed",
+    INVOICE_QUEUE: "invoice.generated",
+    CUSTOMER_QUEUE: "customer.updated",
+}
+WORK_QUEUES = {queue: f"{key}.#" for queue, key in PLAIN_KEYS.items()}
 
 
 class QueueDepth(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The events Postorder understands: CloudEvents 1.0 of two types, and what makes one valid.
+"""The events Postorder understands: CloudEvents 1.0 of three types, and what makes one valid.
 
 Contract: times carry an offset, money is a decimal string with a currency, ids are strings. A value that
 breaks a rule here never reaches a table; a bad phone number or e-mail address is no such value, because
@@ -8,7 +8,7 @@ the order is real all the same (the message is suppressed later, and says why).
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,9 +16,11 @@ from msgspec import Meta
 SPEC_VERSION: Final = "1.0"
 ORDER_PROCESSED: Final = "order.processed"
 INVOICE_GENERATED: Final = "invoice.generated"
+CUSTOMER_UPDATED: Final = "customer.updated"
 DATA_SCHEMAS: Final = {
     ORDER_PROCESSED: "urn:postorder:order.processed:1",
     INVOICE_GENERATED: "urn:postorder:invoice.generated:1",
+    CUSTOMER_UPDATED: "urn:postorder:customer.updated:1",
 }
 
 ID_CHARS_MAX: Final = 128
@@ -56,6 +58,10 @@ Currency = Annotated[str, Meta(min_length=3, max_length=3, extra_json_schema={"p
 Time = Annotated[datetime, Meta(tz=True)]
 Label = Annotated[str, Meta(max_length=200)]
 Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
+EmailText = Annotated[str, Meta(max_length=320)]
+PhoneText = Annotated[str, Meta(max_length=64)]
+Locale = Annotated[str, Meta(max_length=35)]
+Country = Annotated[str, Meta(min_length=2, max_length=2, extra_json_schema={"pattern": "^[A-Z]{2}$"})]
 
 
 def _check_key(name: str, value: str) -> None:
@@ -80,12 +86,10 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
     id: Annotated[str, Meta(max_length=ID_CHARS_MAX)] | None = None
     name: Label | None = None
-    email: Annotated[str, Meta(max_length=320)] | None = None
-    phone: Annotated[str, Meta(max_length=64)] | None = None
-    locale: Annotated[str, Meta(max_length=35)] | None = None
-    country: (
-        Annotated[str, Meta(min_length=2, max_length=2, extra_json_schema={"pattern": "^[A-Z]{2}$"})] | None
-    ) = None
+    email: EmailText | None = None
+    phone: PhoneText | None = None
+    locale: Locale | None = None
+    country: Country | None = None
 
     def __post_init__(self) -> None:
         if self.country is not None:
@@ -149,6 +153,34 @@ class InvoiceGenerated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         _check_amounts("`total`", [self.total])
 
 
+class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What a person wants to get, by channel; absent: as was said before."""
+
+    sms: Literal["in", "out"] | None = None
+    email: Literal["in", "out"] | None = None
+
+
+class CustomerUpdated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Data of `customer.updated`: a person's contact details as of `updated_at`, all of them.
+
+    One that is absent is none any more; a consent that is absent stays as it was.
+    """
+
+    customer_id: Key
+    updated_at: Time
+    name: Label | None = None
+    email: EmailText | None = None
+    phone: PhoneText | None = None
+    locale: Locale | None = None
+    country: Country | None = None
+    consent: Consent | None = None
+
+    def __post_init__(self) -> None:
+        _check_key("customer_id", self.customer_id)
+        if self.country is not None:
+            _check_letters("country", self.country)
+
+
 # --- envelopes ------------------------------------------------------------------------------------
 
 
@@ -181,4 +213,15 @@ class InvoiceEvent(Attributes, frozen=True, kw_only=True, gc=False, tag_field="t
     data: InvoiceGenerated
 
 
-Event = OrderEvent | InvoiceEvent
+class CustomerEvent(Attributes, frozen=True, kw_only=True, gc=False, tag_field="type", tag=CUSTOMER_UPDATED):
+    """A structured CloudEvent of type `customer.updated`."""
+
+    data: CustomerUpdated
+
+
+Event = OrderEvent | InvoiceEvent | CustomerEvent
+
+
+def type_of(event: Event) -> str:
+    """Return an event's type, which is also the routing key to publish it by."""
+    return str(type(event).__struct_config__.tag)

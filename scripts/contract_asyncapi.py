@@ -9,12 +9,20 @@ from contract_envelopes import PREFIXES, component_schemas, ref
 from contract_schemas import DATA
 
 from consumers import topology
-from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED
+from pipeline.events import CUSTOMER_UPDATED, INVOICE_GENERATED, ORDER_PROCESSED
 from pipeline.ingest.content_mode import BATCH_TYPE, JSON_TYPE, STRUCTURED_TYPE
 from pipeline.ingest.decoder import IDENTITY_HEADER
 
-NAMES = {ORDER_PROCESSED: "orderProcessed", INVOICE_GENERATED: "invoiceGenerated"}
-QUEUES = {ORDER_PROCESSED: topology.ORDER_QUEUE, INVOICE_GENERATED: topology.INVOICE_QUEUE}
+NAMES = {
+    ORDER_PROCESSED: "orderProcessed",
+    INVOICE_GENERATED: "invoiceGenerated",
+    CUSTOMER_UPDATED: "customerUpdated",
+}
+QUEUES = {
+    ORDER_PROCESSED: topology.ORDER_QUEUE,
+    INVOICE_GENERATED: topology.INVOICE_QUEUE,
+    CUSTOMER_UPDATED: topology.CUSTOMER_QUEUE,
+}
 _FILES = Path(__file__).parents[1] / "examples"
 EXAMPLES = {
     event_type: json.loads((_FILES / f"{event_type.replace('.', '-')}.json").read_text("utf-8"))
@@ -86,7 +94,7 @@ def _channels() -> dict[str, Any]:
 
 
 def _queues() -> dict[str, Any]:
-    """Return the queues: the two that are meant, and the two for what went astray."""
+    """Return the queues: one for each type, and the two for what went astray."""
     shared = {
         "x-queue-type": "quorum",
         "x-max-length": topology.QUEUE_MESSAGES_MAX,
@@ -155,10 +163,10 @@ def _messages() -> dict[str, Any]:
         messages[plain] = _plain(event_type)
     messages[batch] = {
         "title": "several events, batch mode",
-        "summary": "Events of either type. One that is no good does not spoil its neighbours.",
+        "summary": "Events of any type. One that is no good does not spoil its neighbours.",
         "contentType": BATCH_TYPE,
         "payload": ref("EventBatch"),
-        "examples": [{"name": "both", "payload": list(EXAMPLES.values())}],
+        "examples": [{"name": "all", "payload": list(EXAMPLES.values())}],
     }
     return messages
 

@@ -9,22 +9,35 @@ from typing import Any
 import msgspec
 
 from pipeline.events import (
+    CUSTOMER_UPDATED,
     DATA_SCHEMAS,
     INVOICE_GENERATED,
     ORDER_PROCESSED,
     Attributes,
+    Consent,
     Customer,
+    CustomerUpdated,
     Document,
     InvoiceGenerated,
     Line,
     OrderProcessed,
 )
 
-DATA = {ORDER_PROCESSED: OrderProcessed, INVOICE_GENERATED: InvoiceGenerated}
+DATA = {
+    ORDER_PROCESSED: OrderProcessed,
+    INVOICE_GENERATED: InvoiceGenerated,
+    CUSTOMER_UPDATED: CustomerUpdated,
+}
 
 _NUMBER = "What the customer calls it; without it, the id."
 _TOTAL = "Decimal number with a point, as text: never a JSON number."
 _CURRENCY = "ISO 4217 code."
+_NAME = "How to address the customer."
+_EMAIL = "Judged when a mail is sent: a bad address suppresses that mail, and refuses no event."
+_PHONE = "Judged when an SMS is sent, like the address. Best in E.164."
+_LOCALE = "Language tag such as de-AT."
+_COUNTRY = "ISO 3166 code: how to read a phone number that has no country code."
+_CONSENT = "`out`: nothing goes out on this channel; `in`: it may again. Absent: as was said before."
 # A field that is a struct is described by that struct.
 ABOUT: dict[type, dict[str, str]] = {
     OrderProcessed: {
@@ -37,12 +50,12 @@ ABOUT: dict[type, dict[str, str]] = {
         "number": _NUMBER,
     },
     Customer: {
-        "id": "The customer's id in the shop.",
-        "name": "How to address the customer.",
-        "email": "Judged when a mail is sent: a bad address suppresses that mail, and refuses no order.",
-        "phone": "Judged when an SMS is sent, like the address. Best in E.164.",
-        "locale": "Language tag such as de-AT.",
-        "country": "ISO 3166 code: how to read a phone number that has no country code.",
+        "id": "The customer's id in the shop. Without phone or e-mail here, customer.updated's count.",
+        "name": _NAME,
+        "email": _EMAIL,
+        "phone": _PHONE,
+        "locale": _LOCALE,
+        "country": _COUNTRY,
     },
     Line: {
         "sku": "The article.",
@@ -66,6 +79,17 @@ ABOUT: dict[type, dict[str, str]] = {
         "media_type": "What kind of document it is.",
         "filename": "What the attachment is called.",
     },
+    CustomerUpdated: {
+        "customer_id": "The customer's id in the shop: `customer.id` of orders.",
+        "updated_at": "RFC 3339, with an offset. The latest counts, in whatever order they come.",
+        "name": _NAME,
+        "email": _EMAIL,
+        "phone": _PHONE,
+        "locale": _LOCALE,
+        "country": _COUNTRY,
+        "consent": "",
+    },
+    Consent: {"sms": _CONSENT, "email": _CONSENT},
     Attributes: {
         "specversion": "CloudEvents' version.",
         "id": "With `source` the identity: the same again with the same data is a duplicate.",
@@ -76,7 +100,7 @@ ABOUT: dict[type, dict[str, str]] = {
     },
 }
 
-_KEYS = ("order_id", "invoice_id")
+_KEYS = ("order_id", "invoice_id", "customer_id")
 _KEY = "^[!-~]+$"
 _TIME = (
     "^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]"
@@ -112,9 +136,14 @@ def _field(name: str, about: str, rules: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a field with its description, and with the rules that structs check themselves."""
     field = {"description": about, **rules} if about else dict(rules)
     if "anyOf" in field:
-        # A text or null: the text's rules do not touch null.
-        text, _ = field.pop("anyOf")
-        field |= {**text, "type": [text["type"], "null"]}
+        # A text or null: the text's rules do not touch null. A struct or null stays as it is.
+        text, null = field["anyOf"]
+        if "enum" in text:
+            field["enum"] = [*text["enum"], None]
+        elif "type" in text:
+            field |= {**text, "type": [text["type"], null["type"]]}
+        if "$ref" not in text:
+            del field["anyOf"]
     if "pattern" in field:
         field["pattern"] = field["pattern"].replace(r"\A", "^").replace(r"\Z", "$")  # as ECMA 262 has them
     if field.get("format") == "date-time":

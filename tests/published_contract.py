@@ -15,14 +15,14 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from pipeline.errors import EventError
-from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED, Reason
+from pipeline.events import CUSTOMER_UPDATED, INVOICE_GENERATED, ORDER_PROCESSED, Reason
 from pipeline.ingest.content_mode import BATCH_TYPE
 from pipeline.ingest.decoder import Decoded, Decoder
 from pipeline.ingest.delivery import Delivery
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference"
-TYPES = (ORDER_PROCESSED, INVOICE_GENERATED)
+TYPES = (ORDER_PROCESSED, INVOICE_GENERATED, CUSTOMER_UPDATED)
 
 sys.path.insert(0, str(ROOT / "scripts"))  # as Python does for the command
 script = import_module("render_contract")
@@ -56,6 +56,7 @@ def component(reference: str) -> Any:
 EVENTS = {
     ORDER_PROCESSED: component("#/components/schemas/OrderProcessedEvent"),
     INVOICE_GENERATED: component("#/components/schemas/InvoiceGeneratedEvent"),
+    CUSTOMER_UPDATED: component("#/components/schemas/CustomerUpdatedEvent"),
 }
 
 

@@ -13,12 +13,12 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import EventError
-from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED, Reason
+from pipeline.events import CUSTOMER_UPDATED, INVOICE_GENERATED, ORDER_PROCESSED, Reason
 
 STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 JSON_TYPE = "application/json"
-EVENT_TYPES = (ORDER_PROCESSED, INVOICE_GENERATED)
+EVENT_TYPES = (ORDER_PROCESSED, INVOICE_GENERATED, CUSTOMER_UPDATED)
 
 # The binding says `cloudEvents:`, its JMS-friendly form `cloudEvents_`, and many write HTTP's `ce-`.
 _PREFIXES = ("cloudEvents:", "cloudEvents_", "ce-")
@@ -96,5 +96,5 @@ def type_of_routing_key(routing_key: str) -> str:
             return event_type
     raise EventError(
         Reason.UNKNOWN_TYPE,
-        f"without CloudEvents attributes the routing key must begin with {' or '.join(EVENT_TYPES)}",
+        f"without CloudEvents attributes the routing key must begin with one of {', '.join(EVENT_TYPES)}",
     )

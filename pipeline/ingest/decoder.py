@@ -10,18 +10,20 @@ import msgspec
 from pipeline.errors import EventError
 from pipeline.events import (
     DATA_SCHEMAS,
-    INVOICE_GENERATED,
-    ORDER_PROCESSED,
     SPEC_VERSION,
     Attributes,
+    CustomerEvent,
+    CustomerUpdated,
     Event,
     InvoiceEvent,
     InvoiceGenerated,
     OrderEvent,
     OrderProcessed,
     Reason,
+    type_of,
 )
 from pipeline.ingest.content_mode import (
+    EVENT_TYPES,
     JSON_TYPE,
     ContentMode,
     content_mode,
@@ -56,6 +58,12 @@ class _Probe(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder().encode
+_Data = OrderProcessed | InvoiceGenerated | CustomerUpdated
+_KINDS: dict[type, type[OrderEvent | InvoiceEvent | CustomerEvent]] = {
+    OrderProcessed: OrderEvent,
+    InvoiceGenerated: InvoiceEvent,
+    CustomerUpdated: CustomerEvent,
+}
 
 
 class Decoder:
@@ -69,8 +77,7 @@ class Decoder:
         self._carrier = msgspec.json.Decoder(_Carrier)
         self._probe = msgspec.json.Decoder(_Probe)
         self._data: dict[str, msgspec.json.Decoder[Any]] = {
-            ORDER_PROCESSED: msgspec.json.Decoder(OrderProcessed),
-            INVOICE_GENERATED: msgspec.json.Decoder(InvoiceGenerated),
+            str(event.__struct_config__.tag): msgspec.json.Decoder(data) for data, event in _KINDS.items()
         }
 
     def mode(self, delivery: Delivery) -> ContentMode:
@@ -147,7 +154,8 @@ class Decoder:
         if IDENTITY_HEADER in headers:
             attributes = _header_values({**attributes, "id": headers[IDENTITY_HEADER]})
         else:
-            # Without one of its own, an event is the one event of its type for that order or invoice.
+            # Without one of its own, an event is the one of its type for that order or invoice, or for that
+            # customer at that time.
             attributes["id"] = None
         return self._decode_data(event_type, attributes, delivery.body)
 
@@ -169,10 +177,7 @@ class Decoder:
             data: Any = decoder.decode(body)
             if attributes["id"] is None:
                 attributes["id"] = _natural_id(data)
-            kind: type[OrderEvent | InvoiceEvent] = (
-                OrderEvent if isinstance(data, OrderProcessed) else InvoiceEvent
-            )
-            event = kind(**attributes, data=data)
+            event: Event = _KINDS[type(data)](**attributes, data=data)
         except msgspec.ValidationError as error:
             raise EventError(Reason.INVALID_DATA, str(error)[:_DETAIL_CHARS_MAX]) from None
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -180,8 +185,13 @@ class Decoder:
         return _checked(event, body, attributes_in_body=False)
 
 
-def _natural_id(data: OrderProcessed | InvoiceGenerated) -> str:
-    return data.order_id if isinstance(data, OrderProcessed) else f"{data.order_id}/{data.invoice_id}"
+def _natural_id(data: _Data) -> str:
+    match data:
+        case OrderProcessed():
+            return data.order_id
+        case InvoiceGenerated():
+            return f"{data.order_id}/{data.invoice_id}"
+    return f"{data.customer_id}/{data.updated_at.isoformat()}"
 
 
 def _checked(event: Event, body: bytes, *, attributes_in_body: bool) -> Decoded:
@@ -190,7 +200,7 @@ def _checked(event: Event, body: bytes, *, attributes_in_body: bool) -> Decoded:
         _check_data_type(event.datacontenttype)
     schema = event.dataschema
     if schema is not None:
-        expected = DATA_SCHEMAS[INVOICE_GENERATED if type(event) is InvoiceEvent else ORDER_PROCESSED]
+        expected = DATA_SCHEMAS[type_of(event)]
         if schema != expected:
             raise EventError(Reason.UNKNOWN_SCHEMA, f"`dataschema` must be {expected} or absent")
     escapes = b"\\u" in body
@@ -249,7 +259,7 @@ def _check_unique_keys(body: bytes) -> None:
 
 
 def _unknown_type() -> EventError:
-    return EventError(Reason.UNKNOWN_TYPE, f"`type` must be {ORDER_PROCESSED} or {INVOICE_GENERATED}")
+    return EventError(Reason.UNKNOWN_TYPE, f"`type` must be one of {', '.join(EVENT_TYPES)}")
 
 
 def _explained(error: Exception) -> EventError:

@@ -12,13 +12,13 @@ import msgspec
 import orjson
 
 from pipeline.errors import EventError
-from pipeline.events import Document, Event, InvoiceEvent, OrderEvent, Reason
+from pipeline.events import CustomerEvent, Document, Event, InvoiceEvent, OrderEvent, Reason
 from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.ingest.decoder import Decoded
 from pipeline.ingest.delivery import Delivery
 from pipeline.sharding.router import Router
 from pipeline.sharding.slots import slot_of_digest
-from pipeline.storage.rows import AnyRow, InvoiceRow, OrderRow, QuarantineRow
+from pipeline.storage.rows import AnyRow, CustomerRow, InvoiceRow, OrderRow, QuarantineRow
 
 _HASH_BYTES = 16
 _UNDECODABLE = b"undecodable_base64"
@@ -47,13 +47,16 @@ class EntryBuilder:
     def of_event(self, decoded: Decoded) -> tuple[str, AnyRow]:
         """Return the shard and the row of an event. Raises EventError for a document that is no good."""
         event = decoded.event
-        shard, slot, digest = self._router.place(event.data.order_id)
-        effect = digest[: _HASH_BYTES - 1]
         # Of the data as understood, not as spelt: white space or the order of fields makes no new payload.
         payload_hash = sha256(decoded.canonical).digest()[:_HASH_BYTES]
+        if isinstance(event, OrderEvent):
+            shard, slot, digest = self._router.place(event.data.order_id)
+            return shard, _order_row(event, slot, digest[: _HASH_BYTES - 1], payload_hash)
         if isinstance(event, InvoiceEvent):
-            return shard, self._invoice_row(event, slot, effect, payload_hash)
-        return shard, _order_row(event, slot, effect, payload_hash)
+            shard, slot, digest = self._router.place(event.data.order_id)
+            return shard, self._invoice_row(event, slot, digest[: _HASH_BYTES - 1], payload_hash)
+        shard, slot, _ = self._router.place(event.data.customer_id)
+        return shard, _customer_row(event, slot, payload_hash)
 
     def of_bad_event(
         self, error: EventError, delivery: Delivery, member: bytes | None = None
@@ -167,6 +170,28 @@ def _order_row(event: OrderEvent, slot: int, effect: bytes, payload_hash: bytes)
         data.total,
         _encode_json(data.lines),
         data.processed_at,
+    )
+
+
+def _customer_row(event: CustomerEvent, slot: int, payload_hash: bytes) -> CustomerRow:
+    data = event.data
+    consent = data.consent
+    return CustomerRow(
+        slot,
+        _event_key(event),
+        payload_hash,
+        event.source,
+        event.id,
+        event.time,
+        data.customer_id,
+        data.updated_at,
+        data.name,
+        data.email,
+        data.phone,
+        data.locale,
+        data.country,
+        consent.sms if consent else None,
+        consent.email if consent else None,
     )
 
 

@@ -106,8 +106,8 @@ ON CONFLICT (slot, quarantine_id) DO UPDATE
 -- name: record_intake_batch
 -- Always the last statement: its row makes the commit wait for the replica, whatever the batch held.
 -- The values are filled in as text: one message then carries it and the COMMIT.
-INSERT INTO intake_batch (trigger, events, orders, invoices, duplicates, quarantined)
-VALUES ('{trigger}', {events}, {orders}, {invoices}, {duplicates}, {quarantined});
+INSERT INTO intake_batch (trigger, events, orders, invoices, customers, duplicates, quarantined)
+VALUES ('{trigger}', {events}, {orders}, {invoices}, {customers}, {duplicates}, {quarantined});
 
 -- name: probe
 -- Writes to the WAL only, so the commit waits for the replica; refused by a server in recovery.

@@ -37,6 +37,7 @@ class ShardTotals(msgspec.Struct, frozen=True, kw_only=True):
     orders: int
     invoices: int
     invoices_waiting: int
+    customers: int
     quarantined: int
     batch_sums: dict[str, int]
     accepted: dict[str, int]
@@ -102,7 +103,7 @@ class ShardReader:
         return [row["latency_s"] for row in rows]
 
 
-_SUMS = ("events", "orders", "invoices", "duplicates", "quarantined")
+_SUMS = ("events", "orders", "invoices", "customers", "duplicates", "quarantined")
 
 
 def _per_min(sums: Any, receipts: Any) -> dict[str, int]:

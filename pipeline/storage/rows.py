@@ -6,7 +6,7 @@ Structs rather than tuples: five times as quick to build, and untracked by the g
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -58,6 +58,28 @@ class InvoiceRow(msgspec.Struct, gc=False, eq=True):
     email_id: bytes
 
 
+class CustomerRow(msgspec.Struct, gc=False, eq=True):
+    """A `customer.updated` event, ready to be written, in the person's slot. Consents are "in" or "out"."""
+
+    order_id: ClassVar[None] = None  # so that a batch of all kinds can be asked for its orders
+
+    slot: int
+    event_key: bytes
+    payload_hash: bytes
+    event_source: str
+    event_id: str
+    event_time: datetime | None
+    customer_id: str
+    updated_at: datetime
+    name: str | None
+    email: str | None
+    phone: str | None
+    locale: str | None
+    country: str | None
+    sms_consent: str | None
+    email_consent: str | None
+
+
 class QuarantineRow(msgspec.Struct, gc=False, eq=True):
     """A delivery that is no valid event, byte for byte. `headers` is JSON text."""
 
@@ -74,7 +96,8 @@ class QuarantineRow(msgspec.Struct, gc=False, eq=True):
     body: bytes
 
 
-AnyRow = OrderRow | InvoiceRow | QuarantineRow
+EventRow = OrderRow | InvoiceRow | CustomerRow
+AnyRow = EventRow | QuarantineRow
 
 AsQuarantined = Callable[[int, str, str], QuarantineRow]
 """Makes the quarantine row of a batch's n-th event, from a reason and a detail."""
@@ -93,6 +116,7 @@ class BatchCounts(NamedTuple):
 
     orders: int
     invoices: int
+    customers: int
     duplicates: int
     quarantined: int
 

@@ -1,9 +1,18 @@
 """A batch sorted into what to write: new events, duplicates, conflicts, quarantined deliveries."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.events import Reason
-from pipeline.storage.rows import AnyRow, AsQuarantined, BatchCounts, InvoiceRow, OrderRow, QuarantineRow
+from pipeline.storage.rows import (
+    AnyRow,
+    AsQuarantined,
+    BatchCounts,
+    CustomerRow,
+    EventRow,
+    OrderRow,
+    QuarantineRow,
+)
 
 _Key = tuple[int, bytes]
 
@@ -19,7 +28,7 @@ class Sorting:
 
     def __init__(self, rows: Sequence[AnyRow], as_quarantined: AsQuarantined) -> None:
         self._as_quarantined = as_quarantined
-        self._events: dict[_Key, OrderRow | InvoiceRow] = {}
+        self._events: dict[_Key, EventRow] = {}
         self.quarantined: dict[bytes, tuple[QuarantineRow, int]] = {}
         self.duplicates = 0
         self._places: dict[_Key, int] = {}
@@ -29,7 +38,7 @@ class Sorting:
             else:
                 self._take(row, place)
 
-    def _take(self, row: OrderRow | InvoiceRow, place: int) -> None:
+    def _take(self, row: EventRow, place: int) -> None:
         key = (row.slot, row.event_key)
         known = self._events.setdefault(key, row)
         if known is row:
@@ -54,16 +63,18 @@ class Sorting:
         _, seen = self.quarantined.get(row.quarantine_id, (row, 0))
         self.quarantined[row.quarantine_id] = (row, seen + 1)
 
-    def new_events(self) -> list[OrderRow | InvoiceRow]:
-        """Return the orders and invoices left, in the order in which every transaction writes."""
+    def new_events(self) -> list[EventRow]:
+        """Return the events left, in the order in which every transaction writes."""
         return sorted(self._events.values(), key=_key_order)
 
     def counts(self) -> BatchCounts:
         """Return the sums. Call after the events already known were settled."""
         quarantined = sum(seen for _, seen in self.quarantined.values())
-        orders = sum(isinstance(row, OrderRow) for row in self._events.values())
-        return BatchCounts(orders, len(self._events) - orders, self.duplicates, quarantined)
+        kinds = Counter(map(type, self._events.values()))
+        orders, customers = kinds[OrderRow], kinds[CustomerRow]
+        invoices = len(self._events) - orders - customers
+        return BatchCounts(orders, invoices, customers, self.duplicates, quarantined)
 
 
-def _key_order(row: OrderRow | InvoiceRow) -> bytes:
+def _key_order(row: EventRow) -> bytes:
     return row.event_key

@@ -8,12 +8,14 @@ SELECT (SELECT count(*) FROM inbox) AS inbox,
        (SELECT count(*) FROM orders) AS orders,
        (SELECT count(*) FROM invoices) AS invoices,
        (SELECT count(*) FROM invoices WHERE effect_id IS NULL) AS invoices_waiting,
+       (SELECT count(*) FROM customers) AS customers,
        (SELECT coalesce(sum(seen), 0) FROM quarantine) AS quarantined;
 
 -- name: intake_sums
 SELECT coalesce(sum(events), 0) AS events,
        coalesce(sum(orders), 0) AS orders,
        coalesce(sum(invoices), 0) AS invoices,
+       coalesce(sum(customers), 0) AS customers,
        coalesce(sum(duplicates), 0) AS duplicates,
        coalesce(sum(quarantined), 0) AS quarantined,
        coalesce(sum(orders) FILTER (WHERE recorded_at > now() - interval '1 minute'), 0) AS orders_per_min,

@@ -11,12 +11,15 @@ from asyncpg.pool import PoolConnectionProxy
 
 from pipeline.errors import StorageConflictError
 from pipeline.storage import copy_format as fmt
+from pipeline.storage.customers import store_customers
 from pipeline.storage.fence import FencedTransaction, prove_ownership
 from pipeline.storage.node import Node
 from pipeline.storage.rows import (
     AnyRow,
     AsQuarantined,
     BatchCounts,
+    CustomerRow,
+    EventRow,
     InvoiceRow,
     OrderRow,
     Trigger,
@@ -33,8 +36,9 @@ _OUTBOX_COLUMNS = ("slot", "effect_id", "order_id", "channel", "kind", "due_at",
 _INBOX_HEAD, _ORDER_HEAD, _OUTBOX_HEAD = (
     fmt.row_head(len(columns)) for columns in (_INBOX_COLUMNS, _ORDER_COLUMNS, _OUTBOX_COLUMNS)
 )
-# Up to so many events, one statement costs less than three COPYs with two round trips each (ADR 0008).
-_FEW = 100
+FEW_MAX = 64
+"""Up to so many events, one statement costs less than three COPYs of two round trips each (ADR 0008)."""
+
 _AT_ONCE = timedelta()
 _ORDER_PARAMETERS = len(_ORDER_COLUMNS) + 3  # and two effect ids, and when the mail is due
 _SMS_KIND = fmt.text("sms") + fmt.text("order_sms")
@@ -44,8 +48,11 @@ _EMAIL_KIND = fmt.text("email") + fmt.text("order_email")
 class IntakeWriter:
     """Writes batches to one shard's primary. Safe to call from several tasks."""
 
-    def __init__(self, node: Node, *, grace_window_s: float, message_lifetime_s: float) -> None:
+    def __init__(
+        self, node: Node, *, grace_window_s: float, message_lifetime_s: float, few_max: int = FEW_MAX
+    ) -> None:
         self._node = node
+        self._few_max = few_max
         self._grace = timedelta(seconds=grace_window_s)
         self._lifetime = timedelta(seconds=message_lifetime_s)
 
@@ -110,7 +117,7 @@ class IntakeWriter:
         self,
         connection: PoolConnectionProxy,
         batch: Sorting,
-        events: list[OrderRow | InvoiceRow],
+        events: list[EventRow],
         known: Record,
         *,
         careful: bool,
@@ -126,17 +133,19 @@ class IntakeWriter:
         if orders and careful:
             orders = await _without_known(connection, orders)
         early = frozenset(known["early"] or ())
-        if len(events) <= _FEW:
+        if len(events) <= self._few_max:
             await self._store_few(connection, events, orders, early)
         else:
             await self._copy_all(connection, events, orders, known["now"], early)
         if invoices := [row for row in events if isinstance(row, InvoiceRow)]:
             await self._store_invoices(connection, invoices)
+        if customers := [row for row in events if isinstance(row, CustomerRow)]:
+            await store_customers(connection, customers)
 
     async def _store_few(
         self,
         connection: PoolConnectionProxy,
-        events: list[OrderRow | InvoiceRow],
+        events: list[EventRow],
         orders: list[OrderRow],
         early: frozenset[str],
     ) -> None:
@@ -152,7 +161,7 @@ class IntakeWriter:
     async def _copy_all(
         self,
         connection: PoolConnectionProxy,
-        events: list[OrderRow | InvoiceRow],
+        events: list[EventRow],
         orders: list[OrderRow],
         now: datetime,
         early: frozenset[str],
@@ -220,7 +229,7 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return list(zip(*rows, strict=True))
 
 
-def _inbox_row(row: OrderRow | InvoiceRow) -> bytes:
+def _inbox_row(row: EventRow) -> bytes:
     return b"".join((_INBOX_HEAD, fmt.slot(row.slot), fmt.uuid(row.event_key), fmt.uuid(row.payload_hash)))
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 from deliveries import delivery
-from real_stack import invoice_event, order_event
+from real_stack import customer_event, invoice_event, order_event
 
 from pipeline.errors import EventError
-from pipeline.events import InvoiceEvent, OrderEvent, Reason
+from pipeline.events import CustomerEvent, InvoiceEvent, OrderEvent, Reason
 from pipeline.ingest.content_mode import ContentMode
 from pipeline.ingest.decoder import PLAIN_SOURCE, Decoder
 
@@ -105,6 +105,20 @@ def test_plain_json_takes_its_type_from_the_routing_key(content_type: str | None
     found = decoder.decode(delivery(encoded(invoice), content_type, routing_key="invoice.generated")).event
     assert isinstance(found, InvoiceEvent)
     assert found.id == "o-1/i-1"
+
+
+@pytest.mark.parametrize(
+    ("updated_at", "name"),
+    [
+        ("2026-11-21T11:00:00+01:00", "2026-11-21T11:00:00+01:00"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),  # has no form in UTC
+    ],
+)
+def test_a_plain_customer_is_known_by_the_time_of_its_update(updated_at: str, name: str) -> None:
+    customer = customer_event("c-1", updated_at=updated_at)["data"]
+    found = decoder.decode(delivery(encoded(customer), None, routing_key="customer.updated")).event
+    assert isinstance(found, CustomerEvent)
+    assert found.id == f"c-1/{name}"
 
 
 def test_a_plain_publisher_can_name_the_identity() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from published_contract import DATA, DATA_SCHEMAS, EVENTS, EXAMPLES, TYPES, refusal
 
-from pipeline.events import INVOICE_GENERATED, ORDER_PROCESSED, Reason
+from pipeline.events import CUSTOMER_UPDATED, INVOICE_GENERATED, ORDER_PROCESSED, Reason
 
 
 @pytest.mark.parametrize("event_type", TYPES)
@@ -46,6 +46,16 @@ FULL = {
         "issued_at": "2026-11-21T11:15:00+01:00",
         "document": {"content_base64": "JVBERg==", "media_type": "application/pdf", "filename": "a.pdf"},
     },
+    CUSTOMER_UPDATED: {
+        "customer_id": "c",
+        "updated_at": "2026-11-21T11:15:00+01:00",
+        "name": "n",
+        "email": "e",
+        "phone": "p",
+        "locale": "en",
+        "country": "US",
+        "consent": {"sms": "in", "email": "out"},
+    },
 }
 BY_URL = FULL[INVOICE_GENERATED] | {"document": {"url": "https://docs.example/1.pdf", "content_base64": None}}
 LENGTHS = (1, 2, 3, 19, 20, 35, 36, 64, 65, 100, 101, 128, 129, 200, 201, 320, 321, 2000, 2001)
@@ -54,6 +64,7 @@ NEAR_MISSES = [
     *["", " ", "a b", "a\tb", "\x7f", "~", "!", "é", "a\n", "\u00a0", "\u2028", "1001"],
     *["x" * length for length in LENGTHS],
     *["😀" * length for length in (1, 200, 201)],
+    *["in", "out", "In", "out ", "IN"],
     *["EUR", "EUR\n", "eur", "EU", "EURO", "ÉUR", "US", "us", "USA", "U1"],
     *["0", "00", "01.00", "1.", ".5", "1.0000", "1.00000", "-1", "+1", "1e3", "1,5", "1 ", "1.00\n", "１２"],
     *["9" * 14, "9" * 15, "9" * 14 + ".9999", "1;2", "1.00;2.00"],
@@ -86,7 +97,9 @@ def assert_agreement(event_type: str, data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event_type", "full"), [*FULL.items(), (INVOICE_GENERATED, BY_URL)], ids=["order", "invoice", "by url"]
+    ("event_type", "full"),
+    [*FULL.items(), (INVOICE_GENERATED, BY_URL)],
+    ids=["order", "invoice", "customer", "by url"],
 )
 def test_on_each_field_schema_and_decoder_agree(event_type: str, full: dict) -> None:
     for value in [full, *NEAR_MISSES]:
@@ -140,6 +153,7 @@ customers = fields(
     locale=texts(35),
     country=st.text("ABCXYZ", min_size=2, max_size=2),
 )
+consents = st.sampled_from(["in", "out"])
 order_lines = fields(
     {"sku": texts(128, 1), "quantity": st.integers(1, 1_000_000), "unit_price": money}, title=texts(200)
 )
@@ -171,6 +185,13 @@ valid = {
             "document": invoice_documents,
         },
         number=texts(64, 1),
+    ),
+    CUSTOMER_UPDATED: fields(
+        {"customer_id": keys, "updated_at": times},
+        **{name: texts(most) for name, most in (("name", 200), ("email", 320), ("phone", 64))},
+        locale=texts(35),
+        country=st.text("ABCXYZ", min_size=2, max_size=2),
+        consent=fields({}, sms=consents, email=consents),
     ),
 }
 

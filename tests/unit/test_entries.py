@@ -8,7 +8,7 @@ import msgspec
 import orjson
 import pytest
 from deliveries import delivery
-from real_stack import invoice_event, order_event
+from real_stack import customer_event, invoice_event, order_event
 
 from consumers.event_files import as_delivery
 from pipeline.errors import EventError
@@ -19,7 +19,7 @@ from pipeline.ingest.entries import EntryBuilder, quarantine_row
 from pipeline.sharding.router import Router
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.sharding.slots import slot_of
-from pipeline.storage.rows import InvoiceRow, OrderRow
+from pipeline.storage.rows import CustomerRow, InvoiceRow, OrderRow
 
 router = Router(ShardMap.first({"a": 1, "b": 1}))
 decoder = Decoder(message_bytes_max=100_000)
@@ -33,7 +33,8 @@ def builder(*, http: bool = False) -> EntryBuilder:
 
 def row_of(event: dict, *, http: bool = False):
     shard, row = builder(http=http).of_event(decoder.decode(as_delivery(orjson.dumps(event))))
-    assert shard == router.place(event["data"]["order_id"]).shard
+    key = "customer_id" if event["type"] == "customer.updated" else "order_id"
+    assert shard == router.place(event["data"][key]).shard
     return row
 
 
@@ -47,6 +48,19 @@ def test_an_order_is_placed_by_its_id_and_its_messages_are_named_after_it() -> N
     invoice = row_of(invoice_event("o-1"))
     assert isinstance(invoice, InvoiceRow)
     assert (invoice.slot, invoice.email_id) == (row.slot, row.email_id)
+
+
+def test_a_customer_is_placed_by_its_own_id() -> None:
+    row = row_of(customer_event("c-1", consent={"sms": "out"}))
+    assert isinstance(row, CustomerRow)
+    assert row.slot == slot_of("c-1")
+    assert (row.customer_id, row.email, row.sms_consent, row.email_consent) == (
+        "c-1",
+        "c-1@example.com",
+        "out",
+        None,
+    )
+    assert row_of(customer_event("c-1")).sms_consent is None
 
 
 def test_the_payload_is_compared_as_understood_not_as_spelt() -> None:
