@@ -1,16 +1,18 @@
 """Parking through the broker: parcels onto the retry ladder, each confirmed before it is acknowledged."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Sequence
 
 import structlog
 
-from consumers.lean.publisher import LeanPublisher
-from consumers.lean.wire import property_bytes, route_of, without_user_id
+from consumers.lean.publisher import LeanPublisher, Message
+from consumers.lean.wire import UNDECODABLE, property_bytes, route_of, without_user_id
 from consumers.return_address import return_address
 from consumers.topology import RETRY_LADDER_S, retry_exchange
-from pipeline.errors import BrokerUnavailableError
-from pipeline.ingest.content_mode import BATCH_TYPE
+from pipeline.errors import BrokerUnavailableError, EventError
+from pipeline.ingest.content_mode import BATCH_TYPE, STRUCTURED_TYPE, ContentMode, content_mode
+from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.parking import Parcel
 from pipeline.settings import AmqpSettings
 
@@ -18,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 # The longer a shard is away, the more is parked, and the less often each message should go round.
 _TRIP_DELAYS_S = (1, 5, 5, 30, 30, 30, 300)
+_OPAQUE = "application/octet-stream"
 
 
 class BrokerParking:
@@ -38,22 +41,11 @@ class BrokerParking:
         async with self._one_at_a_time:
             publisher = await self._open()
             try:
-                for first in range(0, len(parcels), self._settings.publish_window):
-                    await self._publish(publisher, parcels[first : first + self._settings.publish_window])
+                await publisher.publish_all(map(_message, parcels), self._settings.publish_timeout_s)
             except BrokerUnavailableError:
                 self._publisher = None
                 await publisher.close()
                 raise
-
-    async def _publish(self, publisher: LeanPublisher, parcels: Sequence[Parcel]) -> None:
-        timeout_s = self._settings.publish_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                for parcel in parcels:
-                    await publisher.publish(*_message(parcel))
-        except TimeoutError:
-            raise BrokerUnavailableError(f"parking: the broker takes nothing for {timeout_s:g} s") from None
-        await publisher.settled(timeout_s)
 
     async def _open(self) -> LeanPublisher:
         if self._publisher is None or self._publisher.lost.is_set():
@@ -82,11 +74,29 @@ def delay_of(parcel: Parcel) -> int:
     return rungs[min(rounds, len(rungs)) - 1]
 
 
-def _message(parcel: Parcel) -> tuple[bytes, bytes, bytes]:
-    """Return route, properties and body of a parcel's message."""
+def _message(parcel: Parcel) -> Message:
     # Mandatory: a rung that is not there must come back as an error, not as a silent confirm.
     route = route_of(retry_exchange(delay_of(parcel)), return_address(parcel), mandatory=True)
     delivery = parcel.delivery
     if parcel.body is not None:
         return route, property_bytes(content_type=BATCH_TYPE), parcel.body
-    return route, without_user_id(delivery.raw_properties), delivery.body
+    try:
+        return route, without_user_id(delivery.raw_properties), delivery.body
+    except ValueError:
+        return route, _wrapped(delivery), delivery.body
+
+
+def _wrapped(delivery: Delivery) -> bytes:
+    """Return properties that hold what cannot be published in a header, where quarantine looks for it.
+
+    Only where the body alone says what the event is does it come back as one: where the headers might have
+    said something, it must not pass for an event without any.
+    """
+    try:
+        mode = content_mode(delivery.content_type, delivery.content_encoding)
+    except EventError:
+        mode = ContentMode.JSON
+    content_type = {ContentMode.STRUCTURED: STRUCTURED_TYPE, ContentMode.BATCH: BATCH_TYPE}.get(mode, _OPAQUE)
+    return property_bytes(
+        content_type=content_type, headers={UNDECODABLE: b64encode(delivery.raw_properties).decode()}
+    )

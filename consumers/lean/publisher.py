@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 import structlog
 from pamqp import commands
@@ -12,6 +13,9 @@ from pipeline.errors import BrokerUnavailableError
 from pipeline.settings import AmqpSettings
 
 log = structlog.get_logger(__name__)
+
+Message = tuple[bytes, bytes, bytes]
+"""Route, properties and body, as `route_of` and `property_bytes` make them."""
 
 
 class LeanPublisher(Link):
@@ -68,6 +72,22 @@ class LeanPublisher(Link):
             self._room.clear()
         self.write(publish_frames(route, properties, body, self.frame_max))
         return self._last
+
+    async def publish_all(self, messages: Iterable[Message], timeout_s: float) -> None:
+        """Publish messages; return when every one is confirmed.
+
+        Raises BrokerUnavailableError when the broker takes none, or confirms not all, in `timeout_s`, and as
+        `settled` does: then what of them arrived is unknown.
+        """
+        try:
+            for message in messages:
+                async with asyncio.timeout(timeout_s):
+                    await self.publish(*message)
+        except TimeoutError:
+            raise BrokerUnavailableError(
+                f"{self._where}: takes nothing for {timeout_s:g} s: is it short of memory or disk space?"
+            ) from None
+        await self.settled(timeout_s)
 
     async def settled(self, timeout_s: float) -> None:
         """Return when every message is confirmed.

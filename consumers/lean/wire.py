@@ -15,6 +15,9 @@ FRAME_END: Final = 0xCE
 HEARTBEAT: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT = 1, 2, 3, 8
 _PROPERTIES_BYTES_MAX = 32_768
+UNDECODABLE: Final = (
+    "undecodable_base64"  # the header that pipeline/ingest/entries.py keeps raw properties in
+)
 CHANNEL: Final = 1  # a connection has one channel: what breaks it breaks nothing else
 
 FLAG_CONTENT_TYPE, FLAG_CONTENT_ENCODING, FLAG_CONTINUED = 0x8000, 0x4000, 0x0001
@@ -77,23 +80,37 @@ def property_bytes(
 
 # The properties in order, with the bits that say they are there: short texts, a table, numbers.
 _FLAG_USER_ID = 0x0010
-_BEFORE_USER_ID = (
+_IN_ORDER = (
     (0x8000, "s"), (0x4000, "s"), (0x2000, "t"), (0x1000, 1), (0x0800, 1), (0x0400, "s"), (0x0200, "s"),
-    (0x0100, "s"), (0x0080, "s"), (0x0040, 8), (0x0020, "s"),
+    (0x0100, "s"), (0x0080, "s"), (0x0040, 8), (0x0020, "s"), (_FLAG_USER_ID, "s"), (0x0008, "s"),
+    (0x0004, "s"),
 )  # fmt: skip
 
 
 def without_user_id(raw: bytes) -> bytes:
-    """Return properties without `user_id`: the broker lets nobody publish under another user's name."""
+    """Return properties without `user_id`: the broker lets nobody publish under another user's name.
+
+    Raises ValueError for properties that are cut short: the broker would end the connection over them.
+    """
+    if not raw:
+        return bytes(2)
     flags = int.from_bytes(raw[:2], "big")
-    if not flags & _FLAG_USER_ID:
-        return raw or bytes(2)
     at = 2
-    for flag, size in _BEFORE_USER_ID:
-        if flags & flag:
-            at += _size_at(raw, at, size)
-    end = at + _size_at(raw, at, "s")
-    return (flags & ~_FLAG_USER_ID).to_bytes(2, "big") + raw[2:at] + raw[end:]
+    user_id = slice(0, 0)
+    try:
+        for flag, size in _IN_ORDER:
+            if flags & flag:
+                end = at + _size_at(raw, at, size)
+                if flag == _FLAG_USER_ID:
+                    user_id = slice(at, end)
+                at = end
+    except IndexError:
+        at = len(raw) + 1
+    if at > len(raw):
+        raise ValueError("properties that are cut short")
+    if not user_id.stop:
+        return raw
+    return (flags & ~_FLAG_USER_ID).to_bytes(2, "big") + raw[2 : user_id.start] + raw[user_id.stop :]
 
 
 def _size_at(raw: bytes, at: int, size: str | int) -> int:

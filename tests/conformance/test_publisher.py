@@ -70,6 +70,33 @@ async def test_a_message_arrives_whole(broker: ScriptedBroker, settings: AmqpSet
     await publisher.close()
 
 
+async def test_many_are_published_and_confirmed_through_a_small_window(
+    publisher: LeanPublisher, broker: ScriptedBroker
+) -> None:
+    [peer] = broker.peers
+    plain = ANSWERS["Basic.Publish"]
+
+    def confirming(peer: Peer, frame: commands.Basic.Publish) -> None:
+        plain(peer, frame)
+        ack(peer, len(peer.published))
+
+    broker.script["Basic.Publish"] = confirming
+    await publisher.publish_all(((ROUTE, PROPERTIES, b"%d" % n) for n in range(10 * WINDOW)), SOON_S)
+    assert (publisher.unconfirmed, publisher.confirmed, len(peer.published)) == (0, 50, 50)
+
+
+@pytest.mark.parametrize(
+    ("count", "problem"), [(WINDOW - 1, "no confirm in"), (WINDOW + 1, "takes nothing for")]
+)
+async def test_a_broker_that_confirms_nothing_is_not_waited_for_for_ever(
+    publisher: LeanPublisher, count: int, problem: str
+) -> None:
+    """As RabbitMQ does while its alarm for memory or disk space lasts."""
+    with pytest.raises(BrokerUnavailableError, match=problem):
+        async with asyncio.timeout(SOON_S):
+            await publisher.publish_all([(ROUTE, PROPERTIES, b"x")] * count, 0.05)
+
+
 async def test_confirms_in_any_form_and_order(publisher: LeanPublisher, broker: ScriptedBroker) -> None:
     peer = await publish(publisher, broker, 4)
     assert publisher.unconfirmed == 4

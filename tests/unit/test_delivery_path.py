@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from deliveries import delivery
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,4 +114,7 @@ def test_the_user_id_is_cut_out_of_raw_properties_and_nothing_else(found: dict) 
     raw = commands.Basic.Properties(**found).marshal()
     found.pop("user_id", None)
     assert without_user_id(raw) == commands.Basic.Properties(**found).marshal()
+    for end in (1, len(raw) - 1) if len(raw) > 2 else (1,):
+        with pytest.raises(ValueError, match="cut short"):
+            without_user_id(raw[:end])
     assert read_properties(raw).headers == found.get("headers", {})
