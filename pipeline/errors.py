@@ -33,6 +33,22 @@ class PromotionError(PostorderError):
     """A replica cannot be made the primary, or not without risk. Nothing has changed."""
 
 
+class ReshardingError(PostorderError):
+    """Slots cannot be moved, or not now. What was done before stays, and can be resumed or aborted."""
+
+
+class CoordinatorReplacedError(ReshardingError):
+    """Another process has taken a move over, or ended it: this one may change nothing more."""
+
+
+class LinkBrokenError(ReshardingError):
+    """What carries rows between two shards is gone (a failover, a lost slot) or stopped at an error."""
+
+
+class RowsDifferError(ReshardingError):
+    """Rows of slots that are to move are not the same on both shards. Nothing was flipped."""
+
+
 # --- events --------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ class Shard:
         self, settings: ShardSettings, storage: StorageSettings, notifications: NotificationSettings
     ) -> None:
         self.name = settings.name
+        self.settings = settings
         self.primary = Node(f"{settings.name} primary", settings.primary, settings.password, storage)
         self.replica = (
             Node(f"{settings.name} replica", settings.replica, settings.password, storage)

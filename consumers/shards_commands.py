@@ -1,0 +1,257 @@
+"""`postorder shards`: look at the shard map, and change it while events flow."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from consumers import resharding
+from consumers.command import ConfigOption, config_path, run_async, settings_from
+from consumers.settings_file import make_replica_primary
+from consumers.shards_report import ProgressLines, print_estimate, print_moves, print_show, shard_views
+from pipeline.errors import SettingsError
+from pipeline.resharding.coordinator import Outcome
+from pipeline.resharding.planning import (
+    Estimate,
+    as_ranges,
+    parse_slots,
+    planned_add,
+    planned_move,
+    planned_remove,
+)
+from pipeline.resharding.throttle import Limits
+from pipeline.resharding.verification import Verification, verify
+from pipeline.settings import Settings
+from pipeline.storage.promotion import promote as promote_replica
+
+INTERRUPTED = 130
+_LIMITS = Limits()
+
+shards_app = typer.Typer(help="The shard map, and moving slots between shards.", no_args_is_help=True)
+plan_app = typer.Typer(help="What a change would move; nothing is changed.", no_args_is_help=True)
+shards_app.add_typer(plan_app, name="plan")
+
+NameArgument = Annotated[str, typer.Argument(help="A shard of the settings.")]
+SlotsOption = Annotated[str, typer.Option(help="Such as 0-15,99.")]
+TargetOption = Annotated[str, typer.Option("--to", help="The shard they are to go to.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+FinishOption = Annotated[
+    bool, typer.Option("--finish", help="Give up the way back at once, and delete the moved rows.")
+]
+LagOption = Annotated[
+    float, typer.Option(min=0.1, help="Wait while a replica is further behind than this, in s.")
+]
+PauseOption = Annotated[
+    float, typer.Option(min=0.05, max=10, help="Take no writes of a group for longer than this, in s.")
+]
+
+
+@shards_app.command()
+def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
+    """Show the map: epoch, each shard's slots, rows and lag, and moves in progress."""
+    views = run_async(shard_views(settings_from(config)))
+    _print(views) if as_json else print_show(views, Console())
+
+
+@plan_app.command("add")
+def plan_add(name: NameArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
+    """Say what `shards add` would move."""
+    _show_plan(settings_from(config), lambda cluster: planned_add(cluster, name), as_json=as_json)
+
+
+@plan_app.command("remove")
+def plan_remove(name: NameArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
+    """Say what `shards remove` would move."""
+    _show_plan(settings_from(config), lambda cluster: planned_remove(cluster, name), as_json=as_json)
+
+
+@plan_app.command("move")
+def plan_move(
+    slots: SlotsOption,
+    to: TargetOption,
+    as_json: JsonOption = False,  # noqa: FBT002
+    config: ConfigOption = None,
+) -> None:
+    """Say what `shards move` would move."""
+    wanted = parse_slots(slots)
+    _show_plan(settings_from(config), lambda cluster: planned_move(cluster, wanted, to), as_json=as_json)
+
+
+@shards_app.command()
+def add(  # noqa: PLR0917  # options of a command
+    name: NameArgument,
+    yes: YesOption = False,  # noqa: FBT002
+    finish: FinishOption = False,  # noqa: FBT002
+    lag_s_max: LagOption = _LIMITS.lag_s_max,
+    pause_s_max: PauseOption = _LIMITS.pause_s_max,
+    config: ConfigOption = None,
+) -> None:
+    """Give a shard of the settings that owns nothing its share of the slots, from the others."""
+    limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
+    _change(settings_from(config), lambda cluster: planned_add(cluster, name), limits, yes=yes, finish=finish)
+
+
+@shards_app.command()
+def remove(  # noqa: PLR0917  # as above
+    name: NameArgument,
+    yes: YesOption = False,  # noqa: FBT002
+    finish: FinishOption = False,  # noqa: FBT002
+    lag_s_max: LagOption = _LIMITS.lag_s_max,
+    pause_s_max: PauseOption = _LIMITS.pause_s_max,
+    config: ConfigOption = None,
+) -> None:
+    """Give all slots of a shard to the others. Afterwards it can go from the settings."""
+    limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
+    _change(
+        settings_from(config), lambda cluster: planned_remove(cluster, name), limits, yes=yes, finish=finish
+    )
+
+
+@shards_app.command()
+def move(  # noqa: PLR0917  # as above
+    slots: SlotsOption,
+    to: TargetOption,
+    yes: YesOption = False,  # noqa: FBT002
+    finish: FinishOption = False,  # noqa: FBT002
+    lag_s_max: LagOption = _LIMITS.lag_s_max,
+    pause_s_max: PauseOption = _LIMITS.pause_s_max,
+    config: ConfigOption = None,
+) -> None:
+    """Move chosen slots to another shard that owns some already."""
+    wanted = parse_slots(slots)
+    limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
+    _change(
+        settings_from(config),
+        lambda cluster: planned_move(cluster, wanted, to),
+        limits,
+        yes=yes,
+        finish=finish,
+    )
+
+
+@shards_app.command("verify")
+def verify_command(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
+    """Check owners, maps, links, and that each row is where it belongs. Exits with 1 when one is not."""
+    found = run_async(_verify(settings_from(config)))
+    if as_json:
+        _print(found)
+    else:
+        for problem in found.problems:
+            typer.echo(problem)
+        for line in found.moving:
+            typer.echo(f"in progress: {line}")
+        typer.echo(f"epoch {found.epoch}: {'all is as it should be' if found.is_clean else 'see above'}")
+        typer.echo(f"compared: {found.compared}")
+    raise typer.Exit(0 if found.is_clean else 1)
+
+
+@shards_app.command()
+def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
+    """Show the moves in progress, and how far each is."""
+    views = run_async(shard_views(settings_from(config), sizes=False))
+    _print(views.moves) if as_json else print_moves(views.moves, Console())
+
+
+@shards_app.command()
+def finish(config: ConfigOption = None) -> None:
+    """End a change whose slots have all moved: drop the way back, delete what the old shards still have."""
+    settings = settings_from(config)
+    _run(settings, resharding.finished(settings, Limits(), ProgressLines(Console())))
+
+
+@shards_app.command()
+def resume(
+    forward: Annotated[bool, typer.Option("--forward", help="Also when it was being aborted.")] = False,  # noqa: FBT002
+    config: ConfigOption = None,
+) -> None:
+    """Go on with a change that was interrupted. Whoever still runs it can change nothing from then on."""
+    settings = settings_from(config)
+    _run(settings, resharding.resumed(settings, Limits(), ProgressLines(Console()), forward=forward))
+
+
+@shards_app.command()
+def abort(config: ConfigOption = None) -> None:
+    """Bring the slots of a change that is not finished back, and leave nothing of it behind."""
+    settings = settings_from(config)
+    _run(settings, resharding.aborted(settings, Limits(), ProgressLines(Console())))
+
+
+@shards_app.command()
+def promote(
+    name: NameArgument,
+    primary_is_dead: Annotated[  # noqa: FBT002
+        bool, typer.Option("--primary-is-dead", help="It does not answer, and you know that it is down.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make a shard's replica its primary by hand, where no failover engine does it."""
+    settings = settings_from(config)
+    shard = next((shard for shard in settings.shards if shard.name == name), None)
+    if shard is None:
+        raise SettingsError([f"unknown shard {name}: it is not under [[shards]]"])
+    done = run_async(promote_replica(shard, settings.storage, primary_is_dead=primary_is_dead))
+    make_replica_primary(config_path(config), name)
+    fenced = "fenced" if done.fenced else "not reached"
+    typer.echo(
+        f"{done.shard}: {done.primary} is the primary, on timeline {done.timeline}; the old one was "
+        f"{fenced}; "
+        "restart every process that runs with the old settings"
+    )
+
+
+# --- running ------------------------------------------------------------------------------------------
+
+
+def _show_plan(settings: Settings, plan: resharding.Plan, *, as_json: bool) -> None:
+    found = run_async(resharding.planned(settings, plan))
+    _print(_as_json(found)) if as_json else print_estimate(found, Console())
+
+
+def _change(settings: Settings, plan: resharding.Plan, limits: Limits, *, yes: bool, finish: bool) -> None:
+    if not yes:
+        print_estimate(run_async(resharding.planned(settings, plan)), Console())
+        typer.confirm("Begin?", abort=True)
+    report = ProgressLines(Console())
+    outcome = _run(settings, resharding.carry_out(settings, plan, limits, report, finish=finish))
+    if outcome is not None:
+        end = "" if finish else "; the way back is open: `postorder shards finish`, or abort"
+        typer.echo(f"{outcome.slots} slots moved, {outcome.differences}{end}")
+
+
+def _run(settings: Settings, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Run a change. Ctrl-C ends it where it can be resumed, and says how."""
+    try:
+        outcome = run_async(work)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        if run_async(resharding.is_in_progress(settings)):
+            typer.echo(
+                "interrupted: `postorder shards resume` goes on, `postorder shards abort` goes back", err=True
+            )
+        raise typer.Exit(INTERRUPTED) from None
+    if outcome.slots:
+        typer.echo(f"longest pause of a group: {outcome.stall_ms_max:g} ms")
+    return outcome
+
+
+async def _verify(settings: Settings) -> Verification:
+    async with resharding.opened(settings) as cluster:
+        return await verify(cluster)
+
+
+def _as_json(found: Estimate) -> dict[str, object]:
+    pairs = [{**msgspec.structs.asdict(pair), "slots": as_ranges(pair.slots)} for pair in found.pairs]
+    return {
+        "epoch": found.epoch,
+        "slots": found.slots,
+        "share": round(found.share, 4),
+        "seconds": round(found.seconds, 1),
+        "pairs": pairs,
+    }
+
+
+def _print(value: object) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)))

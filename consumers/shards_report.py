@@ -1,0 +1,209 @@
+"""What `postorder shards` shows: the map, a plan, moves in progress, and how a change goes on."""
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from consumers.resharding import opened
+from pipeline.resharding.change import moves_in_progress
+from pipeline.resharding.planning import Estimate, as_ranges
+from pipeline.resharding.progress import Phase, Progress
+from pipeline.settings import Settings
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.move_table import Move
+from pipeline.storage.slot_ownership import SlotOwnership
+from pipeline.storage.slot_rows import SlotRows, replica_lag
+
+
+class ShardView(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard. `slots` as ranges; `rows` of tables with slots; the lag of its slowest replica."""
+
+    name: str
+    weight: int
+    slots: int
+    ranges: str
+    epoch: int
+    is_settled: bool
+    rows: int
+    size_bytes: int
+    lag_bytes: int
+    lag_s: float
+
+
+class MoveView(msgspec.Struct, frozen=True, kw_only=True):
+    """One move in progress. `moved`: slots that the target owns by now."""
+
+    move_id: str
+    source: str
+    target: str
+    slots: int
+    moved: int
+    step: str
+    state: str
+    started_at: str
+
+
+class Views(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything `show` shows."""
+
+    epoch: int
+    shards: list[ShardView]
+    moves: list[MoveView]
+
+
+async def shard_views(settings: Settings, *, sizes: bool = True) -> Views:
+    """Read the shards; without `sizes`, rows and bytes are 0."""
+    async with opened(settings) as cluster:
+        moves = await moves_in_progress(cluster)
+        return Views(
+            epoch=cluster.shard_map.epoch,
+            shards=[await _shard_view(cluster, shard.name, sizes=sizes) for shard in cluster],
+            moves=[await _move_view(cluster, move) for move in moves],
+        )
+
+
+async def _shard_view(cluster: Cluster, name: str, *, sizes: bool) -> ShardView:
+    shard = cluster[name]
+    stored = await shard.maps.read()
+    slots = cluster.shard_map.slots_of(name)
+    found = (await SlotRows(shard.primary).sizes()).values() if sizes else ()
+    lag = await replica_lag(shard.primary)
+    return ShardView(
+        name=name,
+        weight=shard.settings.weight,
+        slots=len(slots),
+        ranges=as_ranges(slots),
+        epoch=stored.shard_map.epoch if stored else 0,
+        is_settled=bool(stored and stored.is_settled),
+        rows=round(sum(size.rows for size in found)),
+        size_bytes=round(sum(size.size_bytes for size in found)),
+        lag_bytes=lag.size_bytes,
+        lag_s=round(lag.seconds, 3),
+    )
+
+
+async def _move_view(cluster: Cluster, move: Move) -> MoveView:
+    target = cluster[move.target]
+    held = await SlotOwnership(target.name, target.primary).held(move.slots)
+    return MoveView(
+        move_id=str(move.move_id),
+        source=move.source,
+        target=move.target,
+        slots=len(move.slots),
+        moved=len(held),
+        step=move.step,
+        state=move.state,
+        started_at=move.started_at.isoformat(timespec="seconds"),
+    )
+
+
+def print_show(views: Views, console: Console) -> None:
+    """Print the map, and the moves if there are any."""
+    table = Table("shard", title=f"Shard map, epoch {views.epoch}", title_justify="left")
+    for name in ("weight", "slots", "rows", "MB", "replica behind"):
+        table.add_column(name, justify="right")
+    table.add_column("remarks")
+    for shard in views.shards:
+        remarks = [] if shard.is_settled else ["slots come or go"]
+        remarks += [] if shard.epoch == views.epoch else [f"its map is of epoch {shard.epoch}"]
+        table.add_row(
+            shard.name,
+            str(shard.weight),
+            f"{shard.slots:,}",
+            f"{shard.rows:,}",
+            f"{shard.size_bytes / 1e6:,.1f}",
+            f"{shard.lag_bytes:,} bytes",
+            "; ".join(remarks),
+        )
+    console.print(table)
+    if views.moves:
+        print_moves(views.moves, console)
+
+
+def print_moves(moves: list[MoveView], console: Console) -> None:
+    """Print the moves in progress, and what can be done."""
+    if not moves:
+        console.print("no slots are moving")
+        return
+    table = Table("from", "to", "slots", "moved", "step", "state", "since")
+    for move in moves:
+        table.add_row(
+            move.source,
+            move.target,
+            f"{move.slots:,}",
+            f"{move.moved:,}",
+            move.step,
+            move.state,
+            move.started_at,
+        )
+    console.print(table)
+    ready = all(move.state == "moved" for move in moves)
+    console.print(f"next: postorder shards {'finish' if ready else 'resume'}, or abort")
+
+
+def print_estimate(found: Estimate, console: Console) -> None:
+    """Print what a change would move."""
+    table = Table("from", "to", title=f"At epoch {found.epoch}", title_justify="left")
+    for name in ("slots", "rows", "MB"):
+        table.add_column(name, justify="right")
+    for pair in found.pairs:
+        table.add_row(
+            pair.source,
+            pair.target,
+            f"{len(pair.slots):,}",
+            f"{pair.rows:,}",
+            f"{pair.size_bytes / 1e6:,.1f}",
+        )
+    console.print(table)
+    for pair in found.pairs:
+        console.print(f"{pair.source} to {pair.target}: slots {as_ranges(pair.slots)}", soft_wrap=True)
+    console.print(f"{found.slots:,} slots, {found.share:.1%} of all; about {found.seconds:,.0f} s")
+
+
+class ProgressLines:
+    """Shows how a change goes on: bars on a terminal, elsewhere a line when something is new.
+
+    Mutable state: the bar of each move, and the line shown last.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+        self._last = ""
+        self._bars: Bars | None = None
+        if console.is_terminal:
+            self._bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=console,
+            )
+
+    def __call__(self, progress: Progress) -> None:
+        """Show a report."""
+        move = progress.move
+        name = f"{move.source} to {move.target}"
+        if self._bars is None:
+            self._print_line(f"{name}: {progress.phase}", progress)
+            return
+        self._bars.start()
+        key = f"{move.move_id} {progress.phase}"
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(f"{name}: {progress.phase}", total=None, detail="")
+        stall = f"pause {progress.stall_ms:g} ms" if progress.stall_ms else progress.detail
+        self._bars.update(
+            self._tasks[key], completed=progress.done, total=progress.total or None, detail=stall
+        )
+        if progress.phase is Phase.DONE:
+            self._bars.stop()
+
+    def _print_line(self, what: str, progress: Progress) -> None:
+        count = f" {progress.done}/{progress.total}" if progress.total else ""
+        if what + count != self._last:
+            self._last = what + count
+            stall = f", pause {progress.stall_ms:g} ms" if progress.stall_ms else ""
+            self._console.print(f"{what}{count}{stall}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Moves slots from shard to shard while events flow."""
