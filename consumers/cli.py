@@ -12,6 +12,7 @@ from consumers.command import ConfigOption, config_path, find_shard_in, run_asyn
 from consumers.migrate_commands import migrate_app
 from consumers.get_commands import get_app
 from consumers.quarantine_commands import quarantine_app
+from consumers.retention_commands import retention_app
 from consumers.stack_commands import stack_app
 from pipeline.errors import PostorderError, SettingsError
 
@@ -28,6 +29,7 @@ app.add_typer(topology_app, name="topology")
 app.add_typer(migrate_app, name="migrate")
 app.add_typer(get_app, name="get")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(retention_app, name="retention")
 app.add_typer(stack_app, name="stack")
 
 

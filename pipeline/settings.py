@@ -173,6 +173,27 @@ class ReadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = ()
 
 
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long rows are kept that only serve to tell duplicates and to send messages."""
+
+    keep_days: Annotated[
+        Annotated[int, Meta(ge=0, le=3650)],
+        _about("older inbox rows and messages that are settled are deleted; 0: never"),
+    ] = 30
+    dedupe_window_days: Annotated[
+        Annotated[int, Meta(ge=1, le=3650)],
+        _about("for how long upstream may repeat an event; `keep_days` must not be less"),
+    ] = 7
+    interval_s: Annotated[Seconds, _about("rest between two walks through a table")] = 3600.0
+    step_pages: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)],
+        _about("pages of a table, 8 kB each, that one transaction looks at"),
+    ] = 64
+    pause_ms: Annotated[Annotated[float, Meta(ge=0, le=60_000)], _about("between two such transactions")] = (
+        50.0
+    )
+
+
 class SmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """SMS by Twilio's Messages API."""
 
@@ -228,6 +249,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     intake: IntakeSettings = IntakeSettings()
     notifications: NotificationSettings = NotificationSettings()
     reads: ReadSettings = ReadSettings()
+    retention: RetentionSettings = RetentionSettings()
     sms: SmsSettings = SmsSettings()
     email: EmailSettings = EmailSettings()
     documents: DocumentSettings = DocumentSettings()
@@ -392,6 +414,9 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("reads.timeout_s + reads.loser_limit_s: must be less than storage.command_timeout_s")
     if reads.losers_max >= storage.connections_max:
         problems.append("reads.losers_max: must be less than storage.connections_max")
+    retention = settings.retention
+    if 0 < retention.keep_days < retention.dedupe_window_days:
+        problems.append("retention.keep_days: must be 0, or no less than retention.dedupe_window_days")
     unknown = sorted(set(reads.asynchronous_shards) - {shard.name for shard in settings.shards})
     problems += [f"reads.asynchronous_shards: {name}: no such shard" for name in unknown]
     return problems
