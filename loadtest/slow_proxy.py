@@ -1,20 +1,36 @@
-"""A TCP proxy on loopback that makes a server slow: answers wait, some of them or all, or stop altogether."""
+"""A TCP proxy on loopback that makes a server slow: answers wait, some of them or all, or stop altogether.
+
+As a program (`python -m loadtest.slow_proxy PORT…`) it has a process of its own: it prints the ports of its
+proxies, and takes how they are to behave in lines of JSON from standard input, until that ends.
+"""
 
 import asyncio
 import random
-from contextlib import suppress
+import sys
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
+
+import msgspec
+import uvloop
 
 from stack.ports import HOST
 
 _CHUNK_BYTES = 65_536
+_START_TIMEOUT_S = 20.0
+
+
+class Behaviour(msgspec.Struct, frozen=True):
+    """What share of the answers waits for how long."""
+
+    slow_share: float = 0.0
+    delay_s: float = 0.0
 
 
 class SlowProxy:
     """Passes bytes on between a port of its own and a server's; a context manager.
 
-    `slow_share` of the pieces that come from the server wait for `delay_s`, the order among them kept.
+    Of the pieces that come from the server the behaviour's share waits, the order among them kept.
     `connections` counts those made so far, the requests to cancel among them, for each has one of its own;
     `held` the answers that a stall holds back.
     """
@@ -26,8 +42,7 @@ class SlowProxy:
         self._flows.set()
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
-        self.slow_share = 0.0
-        self.delay_s = 0.0
+        self.behaviour = Behaviour()
         self.connections = 0
         self.held = 0
 
@@ -49,10 +64,6 @@ class SlowProxy:
         assert self._server is not None, "not started, or cut"
         port: int = self._server.sockets[0].getsockname()[1]
         return port
-
-    def behave(self, *, slow_share: float = 0.0, delay_s: float = 0.0) -> None:
-        """From now on let this share of the answers wait for so long."""
-        self.slow_share, self.delay_s = slow_share, delay_s
 
     def stall(self) -> None:
         """Pass nothing on from the server, and close nothing."""
@@ -116,10 +127,67 @@ class SlowProxy:
         with suppress(OSError):
             while piece := await source.read(_CHUNK_BYTES):
                 if is_answer:
-                    if self._random.random() < self.slow_share:
-                        await asyncio.sleep(self.delay_s)
+                    if self._random.random() < self.behaviour.slow_share:
+                        await asyncio.sleep(self.behaviour.delay_s)
                     self.held += 1
                     await self._flows.wait()
                     self.held -= 1
                 sink.write(piece)
                 await sink.drain()
+
+
+class ProxyProcess:
+    """Proxies in a process of their own; a context manager. `ports` are theirs, in the targets' order."""
+
+    def __init__(self, target_ports: list[int]) -> None:
+        self._target_ports = target_ports
+        self._process: asyncio.subprocess.Process | None = None
+        self.ports: list[int] = []
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "loadtest.slow_proxy",
+            *map(str, self._target_ports),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            self.ports = msgspec.json.decode(await self._process.stdout.readline(), type=list[int])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            await process.wait()
+
+    async def behave(self, *behaviours: Behaviour) -> None:
+        """Say how each proxy behaves from now on; return when they do."""
+        process = self._process
+        assert process is not None, "not started"
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(behaviours) + b"\n")
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await process.stdout.readline()
+
+
+async def _serve(target_ports: list[int]) -> None:
+    async with AsyncExitStack() as exits:
+        proxies = [await exits.enter_async_context(SlowProxy(port)) for port in target_ports]
+        print(msgspec.json.encode([proxy.port for proxy in proxies]).decode(), flush=True)  # noqa: T201
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            behaviours = msgspec.json.decode(line, type=list[Behaviour])
+            for proxy, behaviour in zip(proxies, behaviours, strict=True):
+                proxy.behaviour = behaviour
+            print("done", flush=True)  # noqa: T201  # the other side waits for it
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve([int(port) for port in sys.argv[1:]]))

@@ -16,7 +16,7 @@ from loadtest.slow_proxy import SlowProxy
 from pipeline.reading.order_reader import OrderReader
 from pipeline.settings import Settings
 from pipeline.sharding.slots import slot_of
-from stack.launcher import _Launch
+from stack.launch import Launch
 from stack.postgres import Pair
 from stack.privileges import unprivileged_account
 from stack.state import load_state
@@ -44,7 +44,7 @@ def pair_of(stack_folder: Path, name: str) -> Pair:
     """A shard's servers as the stack starts them, with their superuser."""
     state = load_state(stack_folder)
     shard = next(shard for shard in state.shards if shard.name == name)
-    return _Launch(stack_folder, state, unprivileged_account(), quiet)._pair(shard)
+    return Launch(stack_folder, state, unprivileged_account(), quiet).pair(shard)
 
 
 class Writer:

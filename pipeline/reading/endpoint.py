@@ -1,6 +1,7 @@
 """One server as reads see it: how quickly it answers, and what it has been asked and not yet answered."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -50,9 +51,8 @@ class Endpoint:
 
     async def ready(self) -> None:
         """Open the pool if it is not. Raises StorageUnavailableError."""
-        loop = asyncio.get_running_loop()
         if self._opening is None:
-            if loop.time() < self._closed_until:
+            if time.monotonic() < self._closed_until:
                 raise StorageUnavailableError(
                     f"{self.node.name} at {self.node.address}: could not be reached a moment ago"
                 )
@@ -63,7 +63,7 @@ class Endpoint:
         except PostorderError:
             if opening is self._opening:
                 self._opening = None
-                self._closed_until = loop.time() + _REOPEN_AFTER_S
+                self._closed_until = time.monotonic() + _REOPEN_AFTER_S
             raise
 
     async def close(self) -> None:
@@ -91,11 +91,10 @@ class Attempt:
     """
 
     def __init__(self, endpoint: Endpoint, ask: Ask, *, is_read: bool) -> None:
-        loop = asyncio.get_running_loop()
         self.endpoint = endpoint
-        self.answer: asyncio.Future[Any] = loop.create_future()
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.answer.add_done_callback(_look)
-        self.began = loop.time()
+        self.began = time.monotonic()
         self.took_s = 0.0
         self._is_read = is_read
         self._connection: Any = None
@@ -108,7 +107,10 @@ class Attempt:
         await self.endpoint.ready()
         async with self.endpoint.node.connection() as connection:
             self._connection = connection
-            answer = await ask(self.endpoint, connection)
+            try:
+                answer = await ask(self.endpoint, connection)
+            finally:
+                self._connection = None  # on its way back to the pool: no longer ours to drop
             self._observe(0.0)
             self.answer.set_result(answer)
 
@@ -128,18 +130,17 @@ class Attempt:
         if self in self.endpoint.losers:
             self.endpoint.losers.remove(self)
         if self._connection is None:
-            self.task.cancel()  # it waits for a connection: there is no query to cancel
+            self.task.cancel()  # it waits for a connection, or gives it back: there is no query to cancel
         else:
             self._connection.terminate()
 
     def _observe(self, at_least_s: float) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self.took_s = now - self.began
         if self._is_read:
             self.endpoint.latency.observe(max(self.took_s, at_least_s), now)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._connection = None
         self.endpoint.pending.discard(self)
         if self in self.endpoint.losers:
             self.endpoint.losers.remove(self)

@@ -1,6 +1,7 @@
 """One answer out of two servers: who is asked, when the second is, and what that may cost."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from pipeline.errors import PostorderError, StorageTimeoutError, StorageUnavailableError
@@ -90,7 +91,7 @@ class Contest:
 
     async def run(self, timeout_s: float) -> Attempt:
         """Return the attempt that has answered. Raises the servers' errors, or StorageTimeoutError."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        deadline = time.monotonic() + timeout_s
         try:
             self._ask_next()
             while self._at_once and self._left:
@@ -125,8 +126,7 @@ class Contest:
         return None
 
     async def _wait(self, deadline: float) -> None:
-        loop = asyncio.get_running_loop()
-        timeout_s = deadline - loop.time()
+        timeout_s = deadline - time.monotonic()
         if timeout_s <= 0:
             names = " or ".join(attempt.endpoint.node.name for attempt in self.attempts)
             raise StorageTimeoutError("; ".join([*map(str, self.errors), f"{names}: no answer in time"]))

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import msgspec
+import structlog
 
-from pipeline.errors import ShardMapError
+from pipeline.errors import PostorderError, ShardMapError
 from pipeline.reading.consistency import Consistency, Mode, Token, token_of
 from pipeline.reading.pair import PairReader, Query, Reply
 from pipeline.reading.views import (
@@ -18,9 +19,11 @@ from pipeline.reading.views import (
     OrderView,
     SlotSums,
 )
-from pipeline.settings import Settings
+from pipeline.settings import Settings, ShardSettings
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.sharding.slots import SLOT_COUNT, slot_of
+
+log = structlog.get_logger(__name__)
 
 _TRIES = 4
 _PAUSE_S = 0.05  # between tries: a slot changes hands in less
@@ -33,7 +36,8 @@ class OrderReader:
     """Reads of all shards. Which shard owns a slot is checked in each answer, by the shard itself.
 
     `refresh` returns the shard map in force; it is called when a shard says that it does not own a slot.
-    Without one, the shards themselves are asked.
+    Without one, the shards themselves are asked. `find_shard` returns the settings of a shard that was added
+    since, or None.
     """
 
     def __init__(
@@ -41,7 +45,10 @@ class OrderReader:
         settings: Settings,
         shard_map: ShardMap | None = None,
         refresh: Callable[[], Awaitable[ShardMap]] | None = None,
+        find_shard: Callable[[str], ShardSettings | None] = lambda _name: None,
     ) -> None:
+        self._settings = settings
+        self._find_shard = find_shard
         self.pairs = {shard.name: PairReader(shard, settings) for shard in settings.shards}
         self._mode = Mode(settings.reads.mode)
         self._map = shard_map or ShardMap.first({shard.name: shard.weight for shard in settings.shards})
@@ -134,10 +141,14 @@ class OrderReader:
 
     def _pair_of(self, slot: int) -> PairReader:
         name = self._map.owners[slot]
-        pair = self.pairs.get(name)
-        if pair is None:
-            raise ShardMapError(f"slot {slot} is on {name}, which is not in the settings: add its [[shards]]")
-        return pair
+        if name not in self.pairs:
+            added = self._find_shard(name)
+            if added is None:
+                raise ShardMapError(
+                    f"slot {slot} is on {name}, which the settings do not name: add it to [[shards]]"
+                )
+            self.pairs[name] = PairReader(added, self._settings)
+        return self.pairs[name]
 
     async def _from_all(
         self,
@@ -171,17 +182,23 @@ class OrderReader:
         )
 
     async def _map_of_shards(self) -> ShardMap:
-        """Ask every shard for its slots. Raises what reading raises when one cannot be asked."""
+        """Ask every shard for its slots; one that cannot be asked keeps what the map at hand gives it."""
         names = list(self.pairs)
         replies = await asyncio.gather(
             *(
                 self.pairs[name].read(Query("slots"), mode=self._mode, consistency=Consistency.LATEST)
                 for name in names
-            )
+            ),
+            return_exceptions=True,
         )
         owners = list(self._map.owners)
         epochs = [0] * SLOT_COUNT
         for name, reply in zip(names, replies, strict=True):
+            if isinstance(reply, BaseException):
+                if not isinstance(reply, PostorderError):
+                    raise reply
+                log.warning("reads.slots_unknown", shard=name, error=str(reply))
+                continue
             for slot, epoch in msgspec.json.decode(reply.data, type=list[tuple[int, int]]):
                 if epoch > epochs[slot]:
                     owners[slot], epochs[slot] = name, epoch

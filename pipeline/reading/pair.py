@@ -1,6 +1,7 @@
 """Reads of one shard: which of its two servers are asked, and what they must prove before they answer."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from pipeline.errors import PostorderError, StorageUnavailableError
 from pipeline.reading.consistency import Consistency, Mode, Token
 from pipeline.reading.endpoint import Attempt, Endpoint
 from pipeline.reading.hedging import Contest, HedgeBudget, cheapest_first, hedge_delay_s
-from pipeline.reading.position import Need, Position, shortfall, shown_by, shows
+from pipeline.reading.position import Need, Position, settled, shortfall, shown_by, shows
 from pipeline.reading.survey import Survey
 from pipeline.reading.views import Served
 from pipeline.settings import ReadSettings, Settings, ShardSettings
@@ -50,6 +51,7 @@ class _Row(NamedTuple):
     data: str
     owned: bool
     in_recovery: bool
+    address: str
     token: Token
 
 
@@ -82,7 +84,7 @@ class PairReader:
         self, query: Query, *, mode: Mode, consistency: Consistency, token: Token | None = None
     ) -> Reply:
         """Return an answer. Raises StorageUnavailableError or StorageTimeoutError, naming the servers."""
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()
         self.reads += 1
         self._budget.earn()
         await self.survey.known()
@@ -165,7 +167,7 @@ class PairReader:
         if mode is Mode.REPLICA:
             candidates = [replica, primary] if primary_too else [replica]
             return Contest(candidates, ask, budget=self._budget)
-        candidates = cheapest_first(replica, primary, asyncio.get_running_loop().time())
+        candidates = cheapest_first(replica, primary, time.monotonic())
         delay_s = hedge_delay_s(
             candidates,
             initial_s=self._settings.hedge_delay_ms / 1e3,
@@ -175,13 +177,14 @@ class PairReader:
         return Contest(candidates, ask, budget=self._budget, delay_s=delay_s)
 
     async def _ask(self, endpoint: Endpoint, connection: Any, query: Query, need: Need | None) -> _Row:
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._settings.catch_up_ms / 1e3
+        give_up_at = time.monotonic() + self._settings.catch_up_ms / 1e3
         while True:
             why = ""
             if need is not None and endpoint.in_recovery:
                 position = await self._ask_position(endpoint, connection)
-                why = shortfall(position, need) if position.in_recovery else ""
+                if position.in_recovery:
+                    need = settled(position, need)
+                    why = shortfall(position, need)
             asked_first = bool(endpoint.in_recovery)
             if not why:
                 row = await connection.fetchrow(query.sql, *query.arguments)
@@ -191,7 +194,7 @@ class PairReader:
                 why = self._objection(row, need)
                 if not why:
                     return self._row(row, need)
-            if loop.time() >= give_up_at:
+            if time.monotonic() >= give_up_at:
                 raise StorageUnavailableError(f"{endpoint.node.name} at {endpoint.node.address}: {why}")
             await asyncio.sleep(_LOOK_AGAIN_S)
 
@@ -218,16 +221,17 @@ class PairReader:
         timeline = row["timeline"] or max(self.survey.timeline, need.timeline if need else 0)
         self.survey.note(row["timeline"])
         seen = shown_by(row["snapshot"], row["seen"]) if in_recovery else ()
-        return _Row(row["data"], row["owned"], in_recovery, Token(self.name, timeline, row["lsn"], seen))
+        token = Token(self.name, timeline, row["lsn"], seen)
+        return _Row(row["data"], row["owned"], in_recovery, row["address"], token)
 
     def _reply(self, winner: Attempt, began: float, asked: int) -> Reply:
         row: _Row = winner.answer.result()
         served = Served(
             shard=self.name,
             role="replica" if row.in_recovery else "primary",
-            address=winner.endpoint.node.address,
+            address=row.address,
             asked=asked,
-            ms=round((asyncio.get_running_loop().time() - began) * 1e3, 3),
+            ms=round((time.monotonic() - began) * 1e3, 3),
         )
         return Reply(row.data, row.owned, row.token, served)
 

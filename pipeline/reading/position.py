@@ -47,18 +47,26 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     alone: bool = False
 
 
+def settled(position: Position, need: Need) -> Need:
+    """Return what a replica must have from now on, after its first look at itself.
+
+    All that it had received then: what comes in later was not acknowledged before the read began.
+    """
+    if not need.latest or position.received is None:
+        return need
+    goal = max(need.lsn, position.received, position.announced or 0)
+    return msgspec.structs.replace(need, latest=False, lsn=goal)
+
+
 def shortfall(position: Position, need: Need) -> str:
-    """Return why a replica may not answer; empty when it may."""
+    """Return why a replica may not answer; empty when it may. The need is a settled one."""
     if not position.streams and not need.alone:
         return "it does not stream from the primary"
     if 0 < position.timeline < need.timeline:
         return f"it is on timeline {position.timeline}, and {need.timeline} was seen"
-    goal = need.lsn
     if need.latest:
-        if position.received is None:
-            return "it cannot tell what it has received"
-        goal = max(goal, position.received, position.announced or 0)
-    missing = goal - position.lsn
+        return "it cannot tell what it has received"
+    missing = need.lsn - position.lsn
     return f"it is {missing:,} bytes of WAL behind" if missing > 0 else ""
 
 

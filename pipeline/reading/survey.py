@@ -1,6 +1,7 @@
 """Who is what in a pair: asked of both servers now and then, while reads happen."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class Survey:
     async def known(self) -> None:
         """See that the survey is not too old. Only the very first one is waited for."""
         is_first = not self._asked_at
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if self._running is None and (is_first or now - self._asked_at > self._every_s):
             self._running = asyncio.create_task(self._ask_all(), name=f"survey of {self._shard}")
             self._running.add_done_callback(self._ended)
@@ -76,7 +77,7 @@ class Survey:
         for attempt in attempts:
             attempt.abandon()
         self._conclude(attempts)
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = time.monotonic()
 
     def _conclude(self, attempts: list[Attempt]) -> None:
         found = {

@@ -129,7 +129,7 @@ class CustomerView(msgspec.Struct, frozen=True):
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """Who answered. `asked` counts the servers asked, `ms` the time until the answer.
 
-    `role` is what the server was when it answered, whatever the settings call it.
+    `role` is what the server was when it answered, whatever the settings call it; `address` is its own.
     """
 
     shard: str

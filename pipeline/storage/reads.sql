@@ -29,6 +29,7 @@ SELECT pg_is_in_recovery() AS in_recovery,
 -- name: answer
 -- The data and, after the data's snapshot, where the server stands. On a primary that is enough.
 SELECT d.*, pg_is_in_recovery() AS in_recovery, pg_current_snapshot()::text AS snapshot,
+       concat(host(inet_server_addr()), ':', inet_server_port()) AS address,
        CASE WHEN pg_is_in_recovery() THEN 0
             ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer
        END AS timeline,

@@ -332,19 +332,20 @@ async def test_a_caller_that_goes_away_leaves_losers_not_cancelled_queries() -> 
 
 
 async def test_the_answer_does_not_wait_for_the_connection_to_go_back() -> None:
-    """The pool resets a connection first, which is a round trip."""
-    one, back = endpoint("one"), asyncio.Event()
+    """Giving it back may take the pool a round trip."""
+    one, back, wire = endpoint("one"), asyncio.Event(), Wire()
 
     @asynccontextmanager
     async def lend() -> AsyncIterator[Wire]:
-        yield Wire()
+        yield wire
         await back.wait()
 
     one.node.connection = lend  # type: ignore[method-assign]
     assert await asyncio.wait_for(run(Contest([one], answering(one="1"), budget=HedgeBudget(1))), 5) == "1"
     [attempt] = one.pending
-    back.set()
+    attempt.cut()  # what goes back is the pool's: it is not dropped any more
     await asyncio.wait({attempt.task})
+    assert not wire.is_terminated.is_set()
 
 
 async def test_closing_waits_for_losers_within_their_limit() -> None:

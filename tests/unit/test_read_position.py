@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.reading.consistency import Token, token_of
-from pipeline.reading.position import Need, Position, shortfall, shown_by, shows
+from pipeline.reading.position import Need, Position, settled, shortfall, shown_by, shows
 
 LATEST = Need(latest=True)
 
@@ -22,8 +22,13 @@ def replica(**changes: int | bool | None) -> Position:
     return Position(**{**values, **changes})
 
 
+def lacks(position: Position, need: Need) -> str:
+    """What it lacks at its first look at itself."""
+    return shortfall(position, settled(position, need))
+
+
 def test_a_replica_that_shows_all_it_has_received_may_answer() -> None:
-    assert shortfall(replica(), LATEST) == ""
+    assert lacks(replica(), LATEST) == ""
 
 
 @pytest.mark.parametrize(
@@ -41,16 +46,23 @@ def test_a_replica_that_shows_all_it_has_received_may_answer() -> None:
     ],
 )
 def test_one_that_cannot_prove_it_may_not(position: Position, need: Need, why: str) -> None:
-    assert why in shortfall(position, need)
+    assert why in lacks(position, need)
 
 
 def test_a_token_asks_for_no_more_than_it_stands_for() -> None:
-    assert shortfall(replica(received=5_000, announced=5_000), Need(latest=False, lsn=100)) == ""
+    assert lacks(replica(received=5_000, announced=5_000), Need(latest=False, lsn=100)) == ""
 
 
 def test_without_its_primary_a_replica_may_answer_from_what_it_has() -> None:
     away = replica(streams=False, timeline=0, announced=None)
-    assert shortfall(away, Need(latest=True, timeline=3, alone=True)) == ""
+    assert lacks(away, Need(latest=True, timeline=3, alone=True)) == ""
+
+
+def test_what_comes_in_while_a_replica_catches_up_is_not_waited_for() -> None:
+    need = settled(replica(lsn=90), LATEST)
+    assert "10 bytes" in shortfall(replica(lsn=90), need)
+    busy = replica(lsn=100, received=7_000, announced=9_000)
+    assert shortfall(busy, settled(busy, need)) == ""
 
 
 @pytest.mark.parametrize(
