@@ -12,6 +12,7 @@ from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.delivery import Delivery, Properties
 
 _BETWEEN = re.compile(r"[\s,]*")
+_FIRST_TRY = 4096  # characters, and on to the end of the line: most events are shorter
 _decoder = json.JSONDecoder()
 
 
@@ -33,15 +34,16 @@ def find_events(text: str, decoder: Decoder) -> Iterator[FoundEvent]:
     at = _BETWEEN.match(text).end()  # type: ignore[union-attr]  # it matches nothing too
     in_array = text[at : at + 1] == "["
     at += in_array
+    line, counted = 1, 0
     while (at := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # as above
         if in_array and text[at] == "]":
             return
-        line = text.count("\n", 0, at) + 1
+        line += text.count("\n", counted, at)
+        counted = at
         try:
-            _, end = _decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            yield FoundEvent(str(line), b"", "", f"{Reason.MALFORMED_JSON}: {what}")
+            end = _end_of_document(text, at)
+        except (ValueError, RecursionError) as error:
+            yield FoundEvent(str(line), b"", "", f"{Reason.MALFORMED_JSON}: {_explained(error)}")
             if in_array:
                 return
             newline = text.find("\n", at)
@@ -49,6 +51,33 @@ def find_events(text: str, decoder: Decoder) -> Iterator[FoundEvent]:
             continue
         yield _checked(str(line), text[at:end].encode(), decoder)
         at = end
+
+
+def _end_of_document(text: str, at: int) -> int:
+    """Return where the JSON document that begins at a place ends. Raises ValueError, RecursionError.
+
+    The decoder gets some lines, and more while the document goes on: for an error it looks through all it
+    has, so with the whole file a file of errors would take time by the square of its length.
+    """
+    size = _FIRST_TRY
+    while True:
+        newline = text.find("\n", at + size)
+        piece = text[at:] if newline < 0 else text[at:newline]
+        try:
+            return at + _decoder.raw_decode(piece)[1]
+        except json.JSONDecodeError as error:
+            if newline < 0 or error.pos < len(piece.rstrip()):
+                raise
+        size *= 4
+
+
+def _explained(error: ValueError | RecursionError) -> str:
+    match error:
+        case json.JSONDecodeError():
+            return error.msg
+        case RecursionError():
+            return "nested too deeply"
+    return "a number of too many digits"
 
 
 def _checked(line: str, body: bytes, decoder: Decoder) -> FoundEvent:
