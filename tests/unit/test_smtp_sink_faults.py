@@ -256,7 +256,7 @@ async def test_latency_delays_and_keeps_the_order(sink):
     started = asyncio.get_running_loop().time()
     replies = await peer.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "RCPT TO:<e@f>", "NOOP", "DATA")
     assert [reply[:3] for reply in replies] == ["250", "250", "250", "250", "354"]
-    assert asyncio.get_running_loop().time() - started >= 0.12
+    assert asyncio.get_running_loop().time() - started >= 0.115  # a timer may fire a tick early
 
 
 async def test_latency_of_every_mail(sink):
