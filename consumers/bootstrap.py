@@ -22,6 +22,8 @@ from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster, FindShard
 from pipeline.storage.map_keeper import MapKeeper
+from pipeline.storage.retention import Retention
+from pipeline.storage.schema_version import schema_versions
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +109,7 @@ class Process:
                     break
         if self._stopping.is_set():
             return False
+        await schema_versions(self._cluster)
         await self._cluster.load_map()
         return True
 
@@ -125,6 +128,7 @@ class Process:
             services, wake = notification_services(
                 self._settings, self._cluster, self._metrics, self._clock, self._new_tasks
             )
+            services.append(self._retention())
         makers = {
             Role.ORDERS: order_processed_consumer,
             Role.INVOICES: invoice_generated_consumer,
@@ -142,6 +146,9 @@ class Process:
                 on_committed=wake,
             )
         return [MapKeeper(self._cluster, clock=self._clock, tasks=self._new_tasks()), *services]
+
+    def _retention(self) -> Retention:
+        return Retention(self._cluster, self._settings.retention, clock=self._clock, tasks=self._new_tasks())
 
 
 def _calm_garbage_collector() -> None:
