@@ -77,7 +77,7 @@ def _explained(error: ValueError | RecursionError) -> str:
             return error.msg
         case RecursionError():
             return "nested too deeply"
-    return "a number of too many digits"
+    return "a number is too long"
 
 
 def _checked(line: str, body: bytes, decoder: Decoder) -> FoundEvent:

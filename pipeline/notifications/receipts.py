@@ -99,7 +99,7 @@ class ReceiptBook:
                 )
                 await self._clock.sleep(delay_s)
             else:
-                self._count(shard, receipts, recorded)
+                self._count(shard, recorded)
                 break
         for _, done in batch:
             if not done.done():
@@ -112,9 +112,9 @@ class ReceiptBook:
         for receipt, done in moved:
             self._put(receipt, done)
 
-    def _count(self, shard: str, receipts: list[Receipt], recorded: Recorded) -> None:
-        for receipt in receipts:
-            self._metrics.receipts.labels(self._channel, receipt.state).inc()
+    def _count(self, shard: str, recorded: Recorded) -> None:
+        for state, receipts in recorded.states.items():
+            self._metrics.receipts.labels(self._channel, state).inc(receipts)
         if recorded.stale:
             self._metrics.stale_receipts.labels(self._channel).inc(recorded.stale)
             log.warning("receipts.stale", shard=shard, receipts=recorded.stale)

@@ -1,5 +1,6 @@
 """The effect ledger of one shard: claim what is due, record what became of it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -101,9 +102,12 @@ class Receipt(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """How many receipts were recorded, and how many came from a claim that was no longer held."""
+    """How many receipts came to each state, and how many were of a claim that was no longer held.
 
-    recorded: int
+    What was given back untried is in neither.
+    """
+
+    states: Counter[str]
     stale: int
 
 
@@ -172,14 +176,12 @@ class Outbox:
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             await prove_ownership(connection, self._node.name, (receipt.slot for receipt in receipts))
             rows = await connection.fetch(OUTBOX["record_receipts"], *zip(*ordered, strict=True))
-            states = [row["state"] for row in rows if row["effect_id"] not in untried]
+            states = Counter(row["state"] for row in rows if row["effect_id"] not in untried)
             await connection.execute(
-                OUTBOX["record_receipt_batch"],
-                channel,
-                *(states.count(state) for state in _COUNTED_STATES),
+                OUTBOX["record_receipt_batch"], channel, *(states[state] for state in _COUNTED_STATES)
             )
             await transaction.commit()
-        return Recorded(len(rows), len(receipts) - len(rows))
+        return Recorded(states, len(receipts) - len(rows))
 
     async def leave_out(self, claim: Claim, invoice_id: str) -> None:
         """Take an invoice out of the mail that a claim is for; it will travel alone.

@@ -9,8 +9,12 @@ import pytest
 from real_stack import PDF, Bench, invoice_event, order_event
 
 from consumers.event_files import as_delivery
+from pipeline.clock import SystemClock
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.entries import EntryBuilder
+from pipeline.lifecycle import Tasks
+from pipeline.notifications.receipts import ReceiptBook
+from pipeline.observability.metrics import Metrics
 from pipeline.sharding.router import Router
 from pipeline.storage.outbox import Channel, Claim, Kind, Outbox, Receipt, State
 from pipeline.storage.rows import QuarantineRow, Trigger
@@ -80,9 +84,9 @@ async def test_only_the_holder_of_the_claim_records_a_receipt(bench: Bench) -> N
     outbox = outbox_of(shard)
     [claim] = await outbox.claim(Channel.SMS, 1, uuid4())
     forged = accepted(claim)._replace(claim_id=uuid4())
-    assert await outbox.record(Channel.SMS, [forged]) == (0, 1)
-    assert await outbox.record(Channel.SMS, [accepted(claim)]) == (1, 0)
-    assert await outbox.record(Channel.SMS, [accepted(claim)]) == (0, 1)
+    assert await outbox.record(Channel.SMS, [forged]) == ({}, 1)
+    assert await outbox.record(Channel.SMS, [accepted(claim)]) == ({State.ACCEPTED: 1}, 0)
+    assert await outbox.record(Channel.SMS, [accepted(claim)]) == ({}, 1)
 
 
 async def test_a_lost_claim_becomes_unknown_and_a_late_answer_still_counts(bench: Bench) -> None:
@@ -91,7 +95,7 @@ async def test_a_lost_claim_becomes_unknown_and_a_late_answer_still_counts(bench
     [claim] = await outbox.claim(Channel.SMS, 1, uuid4())
     assert await outbox.expire_leases() == 1
     assert await outbox.claim(Channel.SMS, 1, uuid4()) == []
-    assert await outbox.record(Channel.SMS, [accepted(claim)]) == (1, 0)
+    assert await outbox.record(Channel.SMS, [accepted(claim)]) == ({State.ACCEPTED: 1}, 0)
     [row] = await bench.rows("SELECT state FROM outbox WHERE channel = 'sms'")
     assert row["state"] == "accepted"
 
@@ -115,11 +119,45 @@ async def test_only_a_message_that_was_tried_counts_as_retried(bench: Bench) -> 
     outbox = outbox_of(shard)
     [claim] = await outbox.claim(Channel.SMS, 1, uuid4())
     pending = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, retry_in_s=0.0)
-    assert await outbox.record(Channel.SMS, [pending._replace(is_untried=True)]) == (1, 0)
+    assert await outbox.record(Channel.SMS, [pending._replace(is_untried=True)]) == ({}, 0)
     assert await retried_on(shard) == 0
     [again] = await outbox.claim(Channel.SMS, 1, uuid4())
-    assert await outbox.record(Channel.SMS, [pending._replace(claim_id=again.claim_id)]) == (1, 0)
+    tried = pending._replace(claim_id=again.claim_id)
+    assert await outbox.record(Channel.SMS, [tried]) == ({State.PENDING: 1}, 0)
     assert await retried_on(shard) == 1
+
+
+async def test_metrics_count_the_receipts_that_were_recorded(bench: Bench) -> None:
+    intake = Intake(bench)
+    claims = []
+    for number in range(3):
+        shard = await intake.write(order_event(f"o-{number}"))
+        claims += await outbox_of(shard).claim(Channel.SMS, 1, uuid4())
+    good, lost, untried = (accepted(claim) for claim in claims)
+    metrics, crashes = Metrics(), []
+    tasks = Tasks(lambda _name, error: crashes.append(error))
+    book = ReceiptBook(
+        Channel.SMS, bench.cluster, gather_s=0.0, metrics=metrics, clock=SystemClock(), tasks=tasks
+    )
+    book.start()
+    try:
+        async with asyncio.timeout(5):
+            await book.record(good)
+            await book.record(lost._replace(claim_id=uuid4()))
+            await book.record(untried._replace(state=State.PENDING, accepted_at=None, is_untried=True))
+    finally:
+        await tasks.cancel()
+    counted = {
+        (sample.name, sample.labels.get("state")): sample.value
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+        if sample.labels.get("channel") == "sms" and sample.name.endswith("receipts_total")
+    }
+    assert counted == {
+        ("postorder_receipts_total", "accepted"): 1,
+        ("postorder_stale_receipts_total", None): 1,
+    }
+    assert crashes == []
 
 
 async def test_a_mail_that_is_tried_again_still_carries_its_invoice(bench: Bench) -> None:
