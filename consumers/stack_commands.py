@@ -40,11 +40,13 @@ def in_one_line() -> Iterator[None]:
         raise StackCommandError(f"stack: {error.filename or 'a file'}: {error.strerror}") from error
 
 
-def shard_configs(shards: int, commit: list[str], asynchronous: list[str]) -> tuple[ShardConfig, ...]:
+def shard_configs(
+    shards: int, commit: list[str], asynchronous: list[str], strict: list[str]
+) -> tuple[ShardConfig, ...]:
     """Return the shards of the options. Raises StackCommandError for a shard that is not among them."""
     names = [f"shard{number}" for number in range(shards)]
     commits = dict(item.partition("=")[::2] for item in commit)
-    unknown = [name for name in (*commits, *asynchronous) if name not in names]
+    unknown = [name for name in (*commits, *asynchronous, *strict) if name not in names]
     if unknown:
         raise StackCommandError(f"{unknown[0]}: no such shard: there are {', '.join(names)}")
     allowed = ("on", "remote_apply", "remote_write", "local", "off")
@@ -53,7 +55,10 @@ def shard_configs(shards: int, commit: list[str], asynchronous: list[str]) -> tu
         raise StackCommandError(f"--synchronous-commit: {bad[0]!r} is none of {', '.join(allowed)}")
     return tuple(
         ShardConfig(
-            name=name, synchronous_commit=commits.get(name, "on"), synchronous=name not in asynchronous
+            name=name,
+            synchronous_commit=commits.get(name, "on"),
+            synchronous=name not in asynchronous,
+            strict=name in strict,
         )
         for name in names
     )
@@ -90,12 +95,16 @@ def stack_up(  # noqa: PLR0917  # typer's options, given by name
     asynchronous: Annotated[
         list[str] | None, typer.Option(help="SHARD: commits do not wait for its replica.")
     ] = None,
+    strict: Annotated[
+        list[str] | None, typer.Option(help="SHARD: with --ha, commits wait also while it has no replica.")
+    ] = None,
     ha: Annotated[bool, typer.Option("--ha", help="Each pair under Patroni, with etcd.")] = False,  # noqa: FBT002  # typer's form of a flag
     as_json: JsonOption = False,  # noqa: FBT002  # as above
 ) -> None:
     """Start what does not run. Safe to run again."""
-    count = shards or shards_of(data_dir) or DEFAULT_SHARDS
-    configs = shard_configs(count, synchronous_commit or [], asynchronous or [])
+    with in_one_line():
+        count = shards or shards_of(data_dir) or DEFAULT_SHARDS
+    configs = shard_configs(count, synchronous_commit or [], asynchronous or [], strict or [])
     found = bring_up(StackConfig(data_dir=data_dir, shards=configs, ha=ha))
     _show(found, as_json=as_json)
     say(f"settings written to {data_dir / 'postorder.toml'}")

@@ -70,7 +70,7 @@ class HaPair:
         ]
         self._synchronous = shard.synchronous
         self._cluster = cluster_settings(
-            synchronous=shard.synchronous, synchronous_commit=shard.synchronous_commit
+            synchronous=shard.synchronous, strict=shard.strict, synchronous_commit=shard.synchronous_commit
         )
         self._folder = folder
         self._passwords = passwords

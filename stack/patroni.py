@@ -132,10 +132,11 @@ def running_postmaster(data_dir: Path) -> Running | None:
     return None
 
 
-def cluster_settings(*, synchronous: bool, synchronous_commit: str) -> dict[str, Any]:
+def cluster_settings(*, synchronous: bool, strict: bool, synchronous_commit: str) -> dict[str, Any]:
     """Return what both members of a pair must agree on.
 
-    Strict: while no replica follows, commits wait rather than being kept on the primary alone.
+    While no replica follows, a primary goes on alone, and nobody can take over from it; or, if strict, its
+    commits wait.
     """
     return {
         "ttl": LEADER_LOCK_S,
@@ -147,7 +148,7 @@ def cluster_settings(*, synchronous: bool, synchronous_commit: str) -> dict[str,
         # While etcd is away, a primary goes on as long as its replica agrees.
         "failsafe_mode": True,
         "synchronous_mode": synchronous,
-        "synchronous_mode_strict": synchronous,
+        "synchronous_mode_strict": synchronous and strict,
         # Slots that are moving between shards are not Patroni's to drop.
         "ignore_slots": [{"type": "logical", "plugin": "pgoutput"}],
         "postgresql": {

@@ -19,11 +19,15 @@ _POLL_S = 0.1
 
 
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One PostgreSQL pair. `synchronous`: commits wait for the replica, as `synchronous_commit` says."""
+    """One PostgreSQL pair. `synchronous`: commits wait for the replica, as `synchronous_commit` says.
+
+    `strict`: under Patroni, they wait also while there is no replica. A plain pair is always strict.
+    """
 
     name: str
     synchronous_commit: str = "on"
     synchronous: bool = True
+    strict: bool = False
 
 
 class StackState(msgspec.Struct, kw_only=True):

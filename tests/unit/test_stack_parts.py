@@ -129,12 +129,17 @@ def test_who_can_enter_where(tmp_path: Path) -> None:
 
 
 def test_options_for_single_shards() -> None:
-    first, second = shard_configs(2, ["shard0=remote_apply"], ["shard1"])
-    assert (first.synchronous_commit, first.synchronous) == ("remote_apply", True)
-    assert (second.synchronous_commit, second.synchronous) == ("on", False)
-    for commit, asynchronous in ((["shard2=on"], []), (["shard0=maybe"], []), ([], ["nope"])):
+    first, second = shard_configs(2, ["shard0=remote_apply"], ["shard1"], ["shard0"])
+    assert (first.synchronous_commit, first.synchronous, first.strict) == ("remote_apply", True, True)
+    assert (second.synchronous_commit, second.synchronous, second.strict) == ("on", False, False)
+    for options in (
+        (["shard2=on"], [], []),
+        (["shard0=maybe"], [], []),
+        ([], ["nope"], []),
+        ([], [], ["no"]),
+    ):
         with pytest.raises(StackCommandError):
-            shard_configs(2, commit, asynchronous)
+            shard_configs(2, *options)
 
 
 def test_members_under_patroni_have_the_ports_of_primary_and_replica() -> None:
@@ -160,10 +165,11 @@ def test_a_stack_made_without_patroni_is_not_turned_into_one_with(tmp_path: Path
 
 
 def test_the_locks_life_covers_what_patroni_must_do_in_it() -> None:
-    cluster = cluster_settings(synchronous=True, synchronous_commit="on")
+    cluster = cluster_settings(synchronous=True, strict=True, synchronous_commit="on")
     assert cluster["loop_wait"] + 2 * cluster["retry_timeout"] <= cluster["ttl"]
-    assert cluster["synchronous_mode_strict"] is True
-    assert cluster_settings(synchronous=False, synchronous_commit="local")["synchronous_mode_strict"] is False
+    assert (cluster["synchronous_mode"], cluster["synchronous_mode_strict"]) == (True, True)
+    loose = cluster_settings(synchronous=False, strict=True, synchronous_commit="local")
+    assert (loose["synchronous_mode"], loose["synchronous_mode_strict"]) == (False, False)
 
 
 def test_a_patroni_that_does_not_answer_knows_no_members() -> None:
