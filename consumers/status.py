@@ -9,7 +9,7 @@ from rich.table import Table
 
 from consumers.connection import connection
 from consumers.topology import QueueDepth, queue_depths
-from pipeline.settings import Settings
+from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.reader import ShardTotals
 
@@ -61,10 +61,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 async def read_status(settings: Settings, cluster: Cluster) -> Status:
     """Read everything. Raises StorageUnavailableError or BrokerUnavailableError, naming who is away."""
     totals = await asyncio.gather(*(shard.reader.totals() for shard in cluster))
-    async with connection(settings.amqp, "postorder status") as broker:
-        queues = await queue_depths(await broker.channel())
+    queues = await read_queues(settings.amqp)
     shards = {shard.name: found for shard, found in zip(cluster, totals, strict=True)}
     return _summed(shards, queues)
+
+
+async def read_queues(settings: AmqpSettings) -> list[QueueDepth]:
+    """Return the depth of every queue. Raises BrokerUnavailableError, for no answer in time too."""
+    async with (
+        connection(settings, "postorder status") as broker,
+        asyncio.timeout(settings.connect_timeout_s),
+    ):
+        return await queue_depths(await broker.channel())
 
 
 async def status_of(settings: Settings) -> Status:
