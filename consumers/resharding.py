@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 
 from pipeline.errors import PostorderError, ReshardingError
 from pipeline.resharding.change import begin, checked_map, moves_in_progress, take_over
-from pipeline.resharding.coordinator import Coordinator, Outcome
+from pipeline.resharding.coordinator import Coordinator
 from pipeline.resharding.planning import Estimate, estimate
 from pipeline.resharding.progress import Report
+from pipeline.resharding.tally import Outcome
 from pipeline.resharding.throttle import Limits
 from pipeline.settings import Settings
 from pipeline.sharding.planner import SlotMove

@@ -13,7 +13,6 @@ from consumers.command import ConfigOption, config_path, run_async, settings_fro
 from consumers.settings_file import make_replica_primary
 from consumers.shards_report import ProgressLines, print_estimate, print_moves, print_show, shard_views
 from pipeline.errors import SettingsError
-from pipeline.resharding.coordinator import Outcome
 from pipeline.resharding.planning import (
     Estimate,
     as_ranges,
@@ -22,6 +21,7 @@ from pipeline.resharding.planning import (
     planned_move,
     planned_remove,
 )
+from pipeline.resharding.tally import Outcome
 from pipeline.resharding.throttle import Limits
 from pipeline.resharding.verification import Verification, verify
 from pipeline.settings import Settings

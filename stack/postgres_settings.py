@@ -26,7 +26,6 @@ SETTINGS = {
     "hot_standby": "on",
     "hot_standby_feedback": "on",
     "wal_receiver_status_interval": "1s",
-    "track_commit_timestamp": "on",
     "track_io_timing": "on",
     "shared_preload_libraries": "pg_stat_statements",
     "autovacuum_naptime": "15s",

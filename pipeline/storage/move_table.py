@@ -17,6 +17,7 @@ from pipeline.storage.node import Node
 from pipeline.storage.statements import MOVES
 
 COORDINATOR_KEY: Final = 0x736C_6F75  # any fixed number, other than the fence's and the migrator's
+_FENCE_MS, _ASLEEP_MS = 1000, 2000
 _ID_LETTERS = 12  # of a move's id, in the names of its links: identifiers end at 63 letters
 
 
@@ -71,12 +72,14 @@ class MoveStep(FencedTransaction):
     """A transaction of a move's coordinator. Fails unless the move is still its own.
 
     `alone` takes the shard's fence too, for who changes what the shard owns. It is waited for briefly only:
-    all writers wait behind who waits for it.
+    all writers wait behind who waits for it. A coordinator that falls asleep inside loses the transaction.
     """
 
     def __init__(self, connection: PoolConnectionProxy, move: Move, *, alone: bool) -> None:
         super().__init__(connection, alone=True)
-        begin = f"BEGIN; SET LOCAL lock_timeout = '1s'{self._begin[len('BEGIN') :]}" if alone else "BEGIN"
+        begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{_ASLEEP_MS}'"
+        if alone:
+            begin += f"; SET LOCAL lock_timeout = '{_FENCE_MS}'{self._begin[len('BEGIN') :]}"
         self._begin = f"{begin}; SELECT pg_advisory_xact_lock_shared({COORDINATOR_KEY})"
         self._move = move
 

@@ -80,13 +80,15 @@ class SlotRows:
                     )
         return found
 
-    async def delete_some(self, move: Move, table: str) -> int:
-        """Delete up to DELETE_MAX rows of a move's slots that are not this shard's; return how many."""
+    async def delete_some(self, move: Move, slots: Sequence[int]) -> int:
+        """Delete up to DELETE_MAX rows of slots that are not this shard's; return how many."""
+        deleted = 0
         async with move_step(self._node, move) as connection:
-            status = await connection.execute(
-                _DELETE.format(table=table), list(move.slots), DELETE_MAX, timeout=_TIMEOUT_S
-            )
-        return int(status.split()[-1])
+            for table in MOVING_TABLES:
+                statement = _DELETE.format(table=table)
+                status = await connection.execute(statement, list(slots), DELETE_MAX - deleted)
+                deleted += int(status.split()[-1])
+        return deleted
 
 
 class ReplicaLag(msgspec.Struct, frozen=True):
