@@ -1,11 +1,12 @@
 """Flow two put together: a relay for each channel with its provider, and the reconciler."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.lifecycle import Service, Tasks
 from pipeline.notifications.composer import Composer
+from pipeline.notifications.contacts import ContactBook
 from pipeline.notifications.dispatcher import Dispatcher
 from pipeline.notifications.documents import DocumentFetcher
 from pipeline.notifications.provider import Accepted
@@ -19,6 +20,7 @@ from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Channel, Claim
+from pipeline.storage.persons import Persons
 
 _GATHER_S = 0.005  # receipts are gathered for this long, so that one transaction records many
 
@@ -28,7 +30,9 @@ class Providers:
 
     name = "providers"
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, complete: Callable[[Claim], Awaitable[Claim]]
+    ) -> None:
         shop = settings.notifications.public_name
         self._sms = TwilioProvider(settings.sms)
         self._email = SmtpProvider(settings.email, sender_name=shop, clock=clock)
@@ -37,7 +41,7 @@ class Providers:
             document_bytes_max=settings.intake.document_bytes_max,
             hosts=settings.intake.document_hosts,
         )
-        self._composer = Composer(Templates(shop=shop), self._documents)
+        self._composer = Composer(Templates(shop=shop), self._documents, complete)
 
     async def send_sms(self, claim: Claim) -> Accepted:
         """Compose and send an SMS."""
@@ -64,7 +68,8 @@ def notification_services(
     settings: Settings, cluster: Cluster, metrics: Metrics, clock: Clock, new_tasks: Callable[[], Tasks]
 ) -> tuple[list[Service], Callable[[str], None]]:
     """Return the services, most downstream first, and a function that wakes them for a shard."""
-    providers = Providers(settings, clock)
+    book, persons = _contacts(settings, cluster, clock, new_tasks)
+    providers = Providers(settings, clock, book.complete)
 
     async def leave_out(claim: Claim, invoice_id: str) -> None:
         await cluster[claim.shard].outbox.leave_out(claim, invoice_id)
@@ -107,4 +112,24 @@ def notification_services(
         for one in relays:
             one.wake(shard)
 
-    return [providers, *relays, reconciler], wake
+    return [providers, persons, book, *relays, reconciler], wake
+
+
+def _contacts(
+    settings: Settings, cluster: Cluster, clock: Clock, new_tasks: Callable[[], Tasks]
+) -> tuple[ContactBook, Persons]:
+    """Return the contact book, and the reader that tells it of changes."""
+
+    def on_change(slots: Iterable[int]) -> None:
+        book.changed(slots)
+
+    persons = Persons(cluster, on_change=on_change, clock=clock, tasks=new_tasks())
+    book = ContactBook(
+        router=cluster.router,
+        read=persons.read,
+        refresh=cluster.refresh,
+        grace_s=settings.notifications.grace_window_s,
+        clock=clock,
+        tasks=new_tasks(),
+    )
+    return book, persons

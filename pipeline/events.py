@@ -8,7 +8,7 @@ the order is real all the same (the message is suppressed later, and says why).
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -61,6 +61,8 @@ Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 EmailText = Annotated[str, Meta(max_length=320)]
 PhoneText = Annotated[str, Meta(max_length=64)]
 Locale = Annotated[str, Meta(max_length=35)]
+# Not a Literal: its errors quote the value, which may be anybody's data.
+InOrOut = Annotated[str, Meta(pattern=r"\A(in|out)\Z")]
 Country = Annotated[str, Meta(min_length=2, max_length=2, extra_json_schema={"pattern": "^[A-Z]{2}$"})]
 
 
@@ -156,8 +158,8 @@ class InvoiceGenerated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a person wants to get, by channel; absent: as was said before."""
 
-    sms: Literal["in", "out"] | None = None
-    email: Literal["in", "out"] | None = None
+    sms: InOrOut | None = None
+    email: InOrOut | None = None
 
 
 class CustomerUpdated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

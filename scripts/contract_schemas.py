@@ -135,15 +135,10 @@ def components(kinds: list[type], ref_template: str) -> dict[str, dict[str, Any]
 def _field(name: str, about: str, rules: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a field with its description, and with the rules that structs check themselves."""
     field = {"description": about, **rules} if about else dict(rules)
-    if "anyOf" in field:
-        # A text or null: the text's rules do not touch null. A struct or null stays as it is.
-        text, null = field["anyOf"]
-        if "enum" in text:
-            field["enum"] = [*text["enum"], None]
-        elif "type" in text:
-            field |= {**text, "type": [text["type"], null["type"]]}
-        if "$ref" not in text:
-            del field["anyOf"]
+    if "anyOf" in field and "$ref" not in field["anyOf"][0]:
+        # A text or null: the text's rules do not touch null.
+        text, _ = field.pop("anyOf")
+        field |= {**text, "type": [text["type"], "null"]}
     if "pattern" in field:
         field["pattern"] = field["pattern"].replace(r"\A", "^").replace(r"\Z", "$")  # as ECMA 262 has them
     if field.get("format") == "date-time":

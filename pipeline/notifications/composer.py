@@ -1,4 +1,6 @@
-"""From a claim to a finished message: the recipient judged, documents at hand, texts rendered."""
+"""From a claim to a finished message: the recipient found and judged, documents at hand, texts rendered."""
+
+from collections.abc import Awaitable, Callable
 
 from pipeline.notifications.documents import DocumentFetcher
 from pipeline.notifications.notification import Email, Sms
@@ -8,18 +10,30 @@ from pipeline.storage.outbox import Claim
 
 
 class Composer:
-    """Composes messages. Raises RecipientRefusedError, DocumentError or DocumentUnavailableError."""
+    """Composes messages.
 
-    def __init__(self, templates: Templates, documents: DocumentFetcher) -> None:
+    `complete` finds the recipient of a claim whose order names a customer only; see ContactBook. Raises
+    RecipientRefusedError, ThrottledError (ask again later), DocumentError or DocumentUnavailableError.
+    """
+
+    def __init__(
+        self,
+        templates: Templates,
+        documents: DocumentFetcher,
+        complete: Callable[[Claim], Awaitable[Claim]],
+    ) -> None:
         self._templates = templates
         self._documents = documents
+        self._complete = complete
 
     async def sms(self, claim: Claim) -> Sms:
         """Compose an SMS."""
+        claim = await self._complete(claim)
         return self._templates.sms(claim, phone_number(claim.phone, claim.country))
 
     async def email(self, claim: Claim) -> Email:
         """Compose a mail."""
+        claim = await self._complete(claim)
         to = email_address(claim.email)
         attachments = [await self._documents.attachment(invoice) for invoice in claim.invoices]
         return self._templates.email(claim, to, tuple(attachments))

@@ -1,15 +1,23 @@
-"""Phone numbers and e-mail addresses as they come from upstream, judged and brought to one form."""
+"""Whether a person wants a message, and where it can go: phone numbers and addresses as upstream has them."""
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 from phonenumbers import NumberParseException, PhoneNumberFormat
 
 from pipeline.errors import RecipientRefusedError
+from pipeline.storage.customers import Person
+from pipeline.storage.outbox import Channel
 
 # What people type: digits, and the usual separators. Letters, extensions and other scripts are refused,
 # although the library would make something of them.
 _PHONE_CHARACTERS = frozenset("+0123456789 -().")
 _PHONE_CHARS_MAX = 30
+
+
+def check_consent(person: Person, channel: Channel) -> None:
+    """Raise RecipientRefusedError with code `opted_out` when the person wants nothing on this channel."""
+    if channel in person.opted_out:
+        raise RecipientRefusedError("opted_out", "the customer wants nothing on this channel")
 
 
 def phone_number(raw: str | None, country: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
+from pipeline.sharding.slots import SLOT_COUNT
 from pipeline.storage.node import Node
 from pipeline.storage.rows import CustomerRow
 from pipeline.storage.statements import load_statements
@@ -84,8 +85,11 @@ async def read_persons(node: Node, wanted: Sequence[tuple[int, str]]) -> Persons
 
 def parse_notice(payload: str) -> frozenset[int] | None:
     """Return the slots that a notice names; None for all of them, also when it makes no sense."""
-    slots = payload.split()
-    return frozenset(map(int, slots)) if slots and all(slot.isdecimal() for slot in slots) else None
+    words = payload.split()
+    if not words or not all(word.isascii() and word.isdecimal() for word in words):
+        return None
+    slots = frozenset(map(int, words))
+    return slots if max(slots) < SLOT_COUNT else None
 
 
 def _by_key(item: tuple[tuple[str, str], Any]) -> tuple[str, str]:

@@ -60,7 +60,7 @@ class InvoiceDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A message this process alone may send, until its lease ends."""
+    """A message this process alone may send, until its lease ends. `age_s`: since it was owed."""
 
     shard: str
     slot: int
@@ -83,6 +83,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     total: str
     lines: str
+    customer_id: str | None = None
+    age_s: float = 0.0
     invoices: tuple[InvoiceDocument, ...] = ()
 
 
@@ -166,6 +168,8 @@ class Outbox:
             currency=row["currency"],
             total=str(row["total"]),
             lines=row["lines"],
+            customer_id=row["customer_id"],
+            age_s=row["age_s"],
             invoices=documents.get(row["effect_id"], ()),
         )
 

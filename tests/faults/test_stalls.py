@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 ROUTE = route_of(EXCHANGE, "order.processed", mandatory=True)
 STRUCTURED = property_bytes(content_type="application/cloudevents+json")
-INTAKE = ("--only", "order-processed,invoice-generated")
+INTAKE = ("--only", "order-processed,invoice-generated,customer-updated")
 
 
 @contextmanager

@@ -39,13 +39,15 @@ TOKENS = (
 )  # fmt: skip
 TEXTS = (
     "", " ", "0", "1.0", "74.40", "1,2", "-1", "1e3", "\uff11", "99999999999999.9999", "eur", "\u0415UR",
-    "order.processed", "invoice.generated", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00",
+    "order.processed", "invoice.generated", "customer.updated", "in", "out",
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00",
     "2026-02-30T00:00:00Z", "2026-01-01T00:00:00", "2016-12-31T23:59:60Z", "\u202e", "\u0301" * 9, "\uffff",
     "\U0001f469\u200d\U0001f469", '":', '" :', '\\":', "\\u0000", "\x7f", "\x85", "a\nb", "\0", "AA==", "%%%",
     "https://docs.example/a", "file:///etc/passwd", "urn:postorder:order.processed:1", "__proto__",
 )  # fmt: skip
 KEYS = (
     "specversion", "type", "id", "source", "time", "datacontenttype", "dataschema", "data", "data_base64",
+    "customer_id", "updated_at", "consent", "sms",
     "order_id", "total", "Total", "t\u043etal", "customer", "lines", "document", "url", "", "\0", "x",
 )  # fmt: skip
 ESCAPES = (
@@ -75,6 +77,19 @@ def invoice_data(random: Random, order_id: str) -> dict[str, Any]:
     return {**data, "issued_at": "2026-11-21T11:15:00+01:00", "document": document}
 
 
+def customer_data(random: Random, customer_id: str) -> dict[str, Any]:
+    data = {"customer_id": customer_id, "updated_at": "2026-11-21T11:15:00+01:00", "name": CANARY}
+    consent = {"sms": random.choice(("in", "out")), "email": random.choice(("in", "out", None))}
+    return {**data, "email": f"{CANARY}@example.com", "phone": CANARY, "consent": consent}
+
+
+MAKERS = {
+    "order.processed": order_data,
+    "invoice.generated": invoice_data,
+    "customer.updated": customer_data,
+}
+
+
 class Grower:
     """Grows cases from a source of random numbers: the same seed, the same cases."""
 
@@ -97,12 +112,11 @@ class Grower:
     def _event(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return attributes and data."""
         number = self._random.randrange(10**6)
-        kind = self._random.choice(("order.processed", "invoice.generated"))
-        make = order_data if kind == "order.processed" else invoice_data
+        kind = self._random.choice(tuple(MAKERS))
         attributes = {"specversion": "1.0", "type": kind, "source": "/fuzz", "id": f"e-{number}"}
         if self._random.random() < 0.5:
             attributes["time"] = "2026-11-21T10:15:00Z"
-        return attributes, make(self._random, f"o-{number}")
+        return attributes, MAKERS[kind](self._random, f"o-{number}")
 
     def _text(self) -> str:
         attributes, data = self._event()

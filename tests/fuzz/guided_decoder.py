@@ -25,6 +25,7 @@ HEADS = (
     (JSON, "order.processed"),
     (JSON, "invoice.generated"),
     (None, "order.processed.eu"),
+    (JSON, "customer.updated"),
 )
 KNOWN: set[str] = set()
 GROWN_EVERY = 4

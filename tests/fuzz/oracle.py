@@ -21,7 +21,8 @@ from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.entries import EntryBuilder, quarantine_row
 from pipeline.sharding.router import Router
 from pipeline.sharding.shard_map import ShardMap
-from pipeline.storage.rows import OrderRow
+from pipeline.storage.customers import _customer_values
+from pipeline.storage.rows import AnyRow, CustomerRow, InvoiceRow, OrderRow
 from pipeline.storage.writer import _invoice_values, _order_row
 
 _ID_CHARS_MAX = 256
@@ -94,7 +95,7 @@ class Oracle:
             _check_refusal(error, taken, member)
             return
         try:
-            _order_row(row) if isinstance(row, OrderRow) else _invoice_values(row)
+            _written(row)
         except (OverflowError, ValueError):
             pass  # the writer's caller takes these: refused by the database
         except Exception as error:
@@ -106,6 +107,17 @@ class Oracle:
             raise FindingError("written and read again, an event's data differs")
         if again.event != decoded.event:
             raise FindingError("written and read again, an event differs")
+
+
+def _written(row: AnyRow) -> None:
+    """Turn a row into what the driver gets."""
+    match row:
+        case OrderRow():
+            _order_row(row)
+        case InvoiceRow():
+            _invoice_values(row)
+        case CustomerRow():
+            _customer_values(row)
 
 
 def _check_refusal(error: EventError, taken: Delivery, member: bytes | None) -> None:

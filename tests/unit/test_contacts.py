@@ -1,0 +1,307 @@
+"""The contact book: who gets a message, what it keeps, and for how long."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from pipeline.clock import SystemClock
+from pipeline.errors import (
+    PostorderError,
+    ProviderError,
+    RecipientRefusedError,
+    StorageUnavailableError,
+    ThrottledError,
+)
+from pipeline.lifecycle import Tasks
+from pipeline.notifications.contacts import TTL_S, ContactBook
+from pipeline.sharding.router import Router
+from pipeline.sharding.shard_map import ShardMap
+from pipeline.sharding.slots import SLOT_COUNT, slot_of
+from pipeline.storage.customers import Person, PersonsRead
+from pipeline.storage.outbox import Channel, Claim, Kind
+from pipeline.storage.persons import Answer
+
+ADA = Person(is_known=True, name="Ada", email="ada@example.com", phone="030 901820", country="DE")
+NOBODY = Person(is_known=False)
+
+
+class TurnedClock(SystemClock):
+    """A clock that tests turn."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.ahead_s
+
+
+class Shards:
+    """What shards hold, and what they were asked: by shard, the customers of each question."""
+
+    def __init__(self) -> None:
+        self.persons: dict[str, Person] = {}
+        self.asked: list[tuple[str, list[str]]] = []
+        self.error: PostorderError | None = None
+        self.is_current = True
+        self.owners = ["a"] * SLOT_COUNT
+        self.was_asked, self.gate = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+
+    async def read(self, shard: str, wanted: Sequence[tuple[int, str]]) -> Answer:
+        names = [name for slot, name in wanted if slot == slot_of(name)]
+        self.asked.append((shard, names))
+        found = {name: self.persons.get(name, NOBODY) for name in names}
+        self.was_asked.set()
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        mine = {name for name in names if self.owners[slot_of(name)] == shard}
+        persons = {name: person for name, person in found.items() if name in mine}
+        return Answer(PersonsRead(persons, frozenset(names) - mine, None), self.is_current)
+
+
+@pytest.fixture
+def shards() -> Shards:
+    return Shards()
+
+
+@pytest.fixture
+def clock() -> TurnedClock:
+    return TurnedClock()
+
+
+@pytest.fixture
+async def book(shards: Shards, clock: TurnedClock) -> AsyncIterator[ContactBook]:
+    crashes: list[BaseException] = []
+    router = Router(ShardMap(1, ("a",) * SLOT_COUNT))
+
+    async def refresh() -> None:
+        router.adopt(ShardMap(router.epoch + 1, tuple(shards.owners)))
+
+    made = ContactBook(
+        router=router,
+        read=shards.read,
+        refresh=refresh,
+        grace_s=5,
+        clock=clock,
+        tasks=Tasks(lambda _name, error: crashes.append(error)),
+        entries_max=3,
+    )
+    yield made
+    await made.stop()
+    assert crashes == []
+
+
+def claim(**changes) -> Claim:
+    values = {
+        "shard": "a",
+        "slot": 1,
+        "effect_id": UUID(int=1),
+        "claim_id": UUID(int=2),
+        "channel": Channel.SMS,
+        "kind": Kind.ORDER_SMS,
+        "order_id": "o-1",
+        "invoice_id": None,
+        "attempt": 1,
+        "is_expired": False,
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "event_time": None,
+        "number": None,
+        "customer_name": None,
+        "email": None,
+        "phone": None,
+        "locale": None,
+        "country": None,
+        "currency": "EUR",
+        "total": "1",
+        "lines": "[]",
+        "customer_id": "c-1",
+    }
+    return Claim(**{**values, **changes})
+
+
+async def code_of(book: ContactBook, of: Claim) -> tuple[type, str]:
+    with pytest.raises(ProviderError) as caught:
+        await book.complete(of)
+    return type(caught.value), caught.value.code
+
+
+# --- who gets it -----------------------------------------------------------------------------------------
+
+
+async def test_an_order_with_an_id_only_goes_to_the_customer(book: ContactBook, shards: Shards) -> None:
+    shards.persons["c-1"] = ADA
+    found = await book.complete(claim(country="US"))
+    assert (found.phone, found.email, found.customer_name) == (ADA.phone, ADA.email, "Ada")
+    assert found.country == "DE"  # the number is read as the customer's, not as the order's
+    found = await book.complete(claim(customer_name="Countess", locale="en", phone=" ", email=""))
+    assert (found.customer_name, found.locale, found.email) == ("Countess", "en", ADA.email)
+
+
+@pytest.mark.parametrize("own", [{"phone": "+1"}, {"email": "x@example.com"}])
+async def test_an_orders_own_contact_goes_before(book: ContactBook, shards: Shards, own: dict) -> None:
+    shards.persons["c-1"] = ADA
+    order = claim(**own)
+    assert await book.complete(order) is order
+    del shards.persons["c-1"]
+    book.changed([slot_of("c-1")])
+    assert await book.complete(order) is order
+
+
+@pytest.mark.parametrize("customer_id", [None, ""])
+async def test_without_an_id_nobody_is_asked(book: ContactBook, shards: Shards, customer_id) -> None:
+    order = claim(customer_id=customer_id)
+    assert await book.complete(order) is order
+    assert shards.asked == []
+
+
+async def test_consent_counts_for_its_channel_whatever_the_order_brings(
+    book: ContactBook, shards: Shards
+) -> None:
+    shards.persons["c-1"] = Person(is_known=True, email="ada@example.com", opted_out=("sms",))
+    for order in (claim(), claim(phone="+14155550123")):
+        assert await code_of(book, order) == (RecipientRefusedError, "opted_out")
+    mail = await book.complete(claim(channel=Channel.EMAIL, kind=Kind.ORDER_EMAIL))
+    assert mail.email == "ada@example.com"
+
+
+async def test_an_unknown_customer_is_waited_for_within_the_grace_window(
+    book: ContactBook, shards: Shards
+) -> None:
+    assert await code_of(book, claim(age_s=4.9)) == (ThrottledError, "contact_unknown")
+    assert await code_of(book, claim(age_s=5.0)) == (RecipientRefusedError, "contact_unknown")
+    shards.persons["c-1"] = ADA
+    book.changed([slot_of("c-1")])
+    assert (await book.complete(claim(age_s=99))).email == ADA.email
+
+
+async def test_while_nobody_can_be_asked_a_message_waits_even_with_a_contact_of_its_own(
+    book: ContactBook, shards: Shards
+) -> None:
+    shards.error = StorageUnavailableError("a: away")
+    for order in (claim(age_s=99), claim(phone="+14155550123")):
+        assert await code_of(book, order) == (ThrottledError, "contacts_unavailable")
+    shards.error = None
+    assert await code_of(book, claim()) == (ThrottledError, "contact_unknown")
+
+
+# --- what it keeps ----------------------------------------------------------------------------------------
+
+
+async def test_what_is_known_is_kept_until_it_changes(book: ContactBook, shards: Shards) -> None:
+    shards.persons["c-1"] = ADA
+    for _ in range(3):
+        await book.person("c-1")
+    assert (book.hits, book.reads) == (2, 1)
+    shards.persons["c-1"] = Person(is_known=True, email="new@example.com")
+    book.changed([slot_of("c-2")])
+    assert await book.person("c-1") == ADA
+    book.changed([slot_of("c-1")])
+    assert (await book.person("c-1")).email == "new@example.com"
+    assert book.reads == 2
+
+
+async def test_an_answer_that_a_change_overtook_is_not_kept(book: ContactBook, shards: Shards) -> None:
+    shards.persons["c-1"] = ADA
+    asking = await asked_while_it_changes(book, shards)
+    shards.gate.set()
+    assert await asking == ADA
+    assert await book.person("c-1") == NOBODY
+    assert (book.hits, book.reads) == (0, 2)
+
+
+async def test_who_asks_after_a_change_does_not_share_an_answer_from_before(
+    book: ContactBook, shards: Shards
+) -> None:
+    shards.persons["c-1"] = ADA
+    asking = await asked_while_it_changes(book, shards)
+    later = asyncio.create_task(book.person("c-1"))
+    await asyncio.sleep(0)
+    shards.gate.set()
+    assert await asking == ADA
+    assert await later == NOBODY
+
+
+async def asked_while_it_changes(book: ContactBook, shards: Shards) -> "asyncio.Task[Person]":
+    """Ask for c-1; the shard has read it, not answered yet, and then the person changes."""
+    shards.gate.clear()
+    asking = asyncio.create_task(book.person("c-1"))
+    await shards.was_asked.wait()
+    del shards.persons["c-1"]
+    book.changed([slot_of("c-1")])
+    return asking
+
+
+async def test_an_answer_without_proof_is_not_kept(book: ContactBook, shards: Shards) -> None:
+    shards.is_current = False
+    await book.person("c-1")
+    await book.person("c-1")
+    assert (book.hits, book.reads) == (0, 2)
+
+
+async def test_it_holds_so_many_and_drops_the_least_recently_used(book: ContactBook, shards: Shards) -> None:
+    for name in ("c-1", "c-2", "c-3", "c-1", "c-4"):
+        await book.person(name)
+    assert "3 entries" in repr(book)
+    await book.person("c-1")
+    assert book.hits == 2
+    await book.person("c-2")
+    assert book.reads == 5
+
+
+async def test_nothing_is_kept_for_ever(book: ContactBook, clock: TurnedClock) -> None:
+    await book.person("c-1")
+    clock.ahead_s = TTL_S - 1
+    await book.person("c-1")
+    assert book.hits == 1
+    clock.ahead_s = TTL_S
+    await book.person("c-1")
+    assert book.reads == 2
+
+
+# --- how it asks ------------------------------------------------------------------------------------------
+
+
+async def test_lookups_that_come_meanwhile_are_one_question(book: ContactBook, shards: Shards) -> None:
+    shards.gate.clear()
+    names = [f"c-{number % 20}" for number in range(100)]
+    lookups = [asyncio.create_task(book.person(name)) for name in names]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    shards.gate.set()
+    await asyncio.gather(*lookups)
+    assert sum(len(names) for _, names in shards.asked) <= 21
+    assert len(shards.asked) <= 2
+
+
+async def test_one_who_gives_up_takes_nothing_from_the_others(book: ContactBook, shards: Shards) -> None:
+    shards.persons["c-1"] = ADA
+    shards.gate.clear()
+    first, second = (asyncio.create_task(book.person("c-1")) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    shards.gate.set()
+    assert await second == ADA
+
+
+async def test_a_slot_that_moved_is_asked_for_at_its_new_owner(book: ContactBook, shards: Shards) -> None:
+    shards.persons["c-1"] = ADA
+    shards.owners = ["b"] * SLOT_COUNT
+    assert await book.person("c-1") == ADA
+    assert [shard for shard, _ in shards.asked] == ["a", "b"]
+
+
+async def test_a_slot_that_is_nobodys_at_the_moment_is_asked_for_later(
+    book: ContactBook, shards: Shards
+) -> None:
+    shards.owners = ["nobody"] * SLOT_COUNT
+
+    async def stays() -> None:
+        pass
+
+    book._refresh = stays
+    with pytest.raises(StorageUnavailableError, match="a: does not own the customer's slot at the moment"):
+        await book.person("c-1")
