@@ -11,6 +11,7 @@ from email.message import EmailMessage
 import aiohttp
 import aiosmtplib
 import pytest
+from smtp_peer import Peer
 
 from stack.smtp.sink import read_arguments, sinking
 from stack.standin.program import in_thread
@@ -46,36 +47,6 @@ async def running(*arguments):
 async def sink():
     async with running() as sink:
         yield sink
-
-
-class Peer:
-    """A client that says exactly what it is told to."""
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-
-    async def say(self, *lines):
-        """Send lines at once, return one reply for each."""
-        self.writer.write("".join(f"{line}\r\n" for line in lines).encode())
-        return [await self.reply() for _ in lines]
-
-    async def send(self, data):
-        self.writer.write(data)
-        return await self.reply()
-
-    async def reply(self):
-        lines = []
-        async with asyncio.timeout(5):
-            while not lines or lines[-1][3:4] == "-":
-                lines.append((await self.reader.readuntil(b"\r\n")).decode().removesuffix("\r\n"))
-        return "\n".join(lines)
-
-    async def rest(self):
-        """Read until the connection ends; a reset is an end too, if this side was still sending."""
-        with contextlib.suppress(ConnectionResetError):
-            async with asyncio.timeout(5):
-                return await self.reader.read()
-        return b""
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import contextlib
 import aiohttp
 import aiosmtplib
 import pytest
+from smtp_peer import Peer
 
 from stack.smtp.sink import read_arguments, sinking
 from stack.standin.program import in_thread
@@ -42,39 +43,6 @@ class Sink:
         assert (await peer.reply())[:3] == "220"
         await peer.say("EHLO client.localhost")
         return peer
-
-
-class Peer:
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-
-    async def say(self, *lines):
-        self.writer.write("".join(f"{line}\r\n" for line in lines).encode())
-        return [await self.reply() for _ in lines]
-
-    async def send(self, data):
-        self.writer.write(data)
-        return await self.reply()
-
-    async def reply(self):
-        lines = []
-        async with asyncio.timeout(5):
-            while not lines or lines[-1][3:4] == "-":
-                lines.append((await self.reader.readuntil(b"\r\n")).decode().removesuffix("\r\n"))
-        return "\n".join(lines)
-
-    async def rest(self):
-        """Read until the connection ends; a reset is an end too, if this side was still sending."""
-        with contextlib.suppress(ConnectionResetError):
-            async with asyncio.timeout(5):
-                return await self.reader.read()
-        return b""
-
-    async def is_silent(self, seconds=0.05):
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                return await self.reader.read(1) is None
-        return True
 
 
 @pytest.fixture

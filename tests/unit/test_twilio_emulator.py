@@ -8,12 +8,11 @@ from pathlib import Path
 import aiohttp
 import jsonschema
 import pytest
+from emulated_twilio import SERVICE, SID, TOKEN, emulated
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
-
-from stack.twilio.emulator import emulating, read_arguments
 
 # The SDK's async client authenticates in a way that aiohttp has deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -21,8 +20,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The 'auth' parameter is deprecated:DeprecationWarning",
 )
 
-SID, TOKEN = "AC" + "0a" * 16, "a token"
-SERVICE = "MG" + "0b" * 16
 SENDER = "+15005550006"
 OPENAPI = json.loads((Path(__file__).parents[1] / "data/twilio/messages_openapi.json").read_text())
 
@@ -88,9 +85,8 @@ class CheckedAsyncClient(AsyncTwilioHttpClient):
 
 @pytest.fixture
 async def url():
-    arguments = ["--port", "0", "--account-sid", SID, "--auth-token", TOKEN]
-    async with emulating(read_arguments(arguments)) as ready:
-        yield ready.removeprefix("ready ")
+    async with emulated() as url:
+        yield url
 
 
 @pytest.fixture

@@ -10,18 +10,16 @@ from urllib.parse import parse_qsl
 import aiohttp
 import pytest
 from aiohttp import web
+from emulated_twilio import SERVICE, SID, TOKEN, emulated
 from twilio.request_validator import RequestValidator
 
 from stack.twilio import status_callbacks
 from stack.twilio.behaviour import Behaviour, Conduct
-from stack.twilio.emulator import emulating, read_arguments
 from stack.twilio.messages import Message
 from stack.twilio.signature import sign
 from stack.twilio.status_callbacks import Callback, CallbackSender
 
-SID, TOKEN = "AC" + "0a" * 16, "a token"
 MESSAGES = f"/2010-04-01/Accounts/{SID}/Messages.json"
-SERVICE = "MG" + "0b" * 16
 TO, SENDER = "+15551234567", "+15005550006"
 VECTORS = json.loads((Path(__file__).parents[1] / "data/twilio/signature_vectors.json").read_text())[
     "vectors"
@@ -65,12 +63,8 @@ async def receiver():
 
 @pytest.fixture
 async def session():
-    arguments = ["--port", "0", "--account-sid", SID, "--auth-token", TOKEN]
     headers = {"Authorization": aiohttp.encode_basic_auth(SID, TOKEN)}
-    async with (
-        emulating(read_arguments(arguments)) as ready,
-        aiohttp.ClientSession(ready.removeprefix("ready "), headers=headers) as session,
-    ):
+    async with emulated() as url, aiohttp.ClientSession(url, headers=headers) as session:
         yield session
 
 
@@ -278,11 +272,9 @@ async def test_inbound_message_is_posted_and_listed(session, receiver):
 
 async def test_stopping_does_not_wait_for_callbacks(receiver):
     receiver.released.clear()
-    arguments = ["--port", "0", "--account-sid", SID, "--auth-token", TOKEN]
     headers = {"Authorization": aiohttp.encode_basic_auth(SID, TOKEN)}
     async with contextlib.AsyncExitStack() as stack:
-        ready = await stack.enter_async_context(emulating(read_arguments(arguments)))
-        url = ready.removeprefix("ready ")
+        url = await stack.enter_async_context(emulated())
         session = await stack.enter_async_context(aiohttp.ClientSession(url, headers=headers))
         await behave(session, delivery={"delay_ms": 0}, callbacks={"timeout_ms": 60_000})
         await create(session, StatusCallback=receiver.url)

@@ -4,22 +4,19 @@ import io
 
 import aiohttp
 import pytest
+from emulated_twilio import SERVICE, SID, TOKEN, emulated
 
 from stack.twilio.create_request import MAGIC_FROM, MAGIC_TO
-from stack.twilio.emulator import emulating, read_arguments
 from stack.twilio.errors import REQUEST_ERRORS
 
-SID, TOKEN = "AC" + "0a" * 16, "a token"
-SERVICE = "MG" + "0b" * 16
 BASE = f"/2010-04-01/Accounts/{SID}"
 GOOD = {"To": "+15551234567", "From": "+15005550006", "Body": "hello"}
 
 
 @pytest.fixture
 async def url():
-    arguments = ["--port", "0", "--account-sid", SID, "--auth-token", TOKEN]
-    async with emulating(read_arguments(arguments)) as ready:
-        yield ready.removeprefix("ready ")
+    async with emulated() as url:
+        yield url
 
 
 @pytest.fixture
