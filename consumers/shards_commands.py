@@ -4,23 +4,32 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 
 from consumers import resharding
 from consumers.command import ConfigOption, config_path, run_async, settings_from
 from consumers.settings_file import make_replica_primary
+from consumers.shards_plan_commands import (
+    JsonOption,
+    NameArgument,
+    SlotsOption,
+    TargetOption,
+    plan_app,
+    print_json,
+    quiet_settings,
+)
 from consumers.shards_report import ProgressLines, print_estimate, print_moves, print_show, shard_views
 from pipeline.errors import SettingsError
+from pipeline.observability.resharding_metrics import ReshardingMetrics
+from pipeline.resharding.metered import metered
 from pipeline.resharding.planning import (
-    Estimate,
-    as_ranges,
     parse_slots,
     planned_add,
     planned_move,
     planned_remove,
 )
+from pipeline.resharding.progress import Report
 from pipeline.resharding.tally import Outcome
 from pipeline.resharding.throttle import Limits
 from pipeline.resharding.verification import Verification, verify
@@ -31,13 +40,8 @@ INTERRUPTED = 130
 _LIMITS = Limits()
 
 shards_app = typer.Typer(help="The shard map, and moving slots between shards.", no_args_is_help=True)
-plan_app = typer.Typer(help="What a change would move; nothing is changed.", no_args_is_help=True)
 shards_app.add_typer(plan_app, name="plan")
 
-NameArgument = Annotated[str, typer.Argument(help="A shard of the settings.")]
-SlotsOption = Annotated[str, typer.Option(help="Such as 0-15,99.")]
-TargetOption = Annotated[str, typer.Option("--to", help="The shard they are to go to.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 FinishOption = Annotated[
     bool, typer.Option("--finish", help="Give up the way back at once, and delete the moved rows.")
@@ -48,37 +52,16 @@ LagOption = Annotated[
 PauseOption = Annotated[
     float, typer.Option(min=0.05, max=10, help="Take no writes of a group for longer than this, in s.")
 ]
+MetricsOption = Annotated[
+    int, typer.Option(min=0, max=65535, help="Serve Prometheus metrics of the change here; 0: nowhere.")
+]
 
 
 @shards_app.command()
 def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
     """Show the map: epoch, each shard's slots, rows and lag, and moves in progress."""
-    views = run_async(shard_views(settings_from(config)))
-    _print(views) if as_json else print_show(views, Console())
-
-
-@plan_app.command("add")
-def plan_add(name: NameArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
-    """Say what `shards add` would move."""
-    _show_plan(settings_from(config), lambda cluster: planned_add(cluster, name), as_json=as_json)
-
-
-@plan_app.command("remove")
-def plan_remove(name: NameArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
-    """Say what `shards remove` would move."""
-    _show_plan(settings_from(config), lambda cluster: planned_remove(cluster, name), as_json=as_json)
-
-
-@plan_app.command("move")
-def plan_move(
-    slots: SlotsOption,
-    to: TargetOption,
-    as_json: JsonOption = False,  # noqa: FBT002
-    config: ConfigOption = None,
-) -> None:
-    """Say what `shards move` would move."""
-    wanted = parse_slots(slots)
-    _show_plan(settings_from(config), lambda cluster: planned_move(cluster, wanted, to), as_json=as_json)
+    views = run_async(shard_views(quiet_settings(config)))
+    print_json(views) if as_json else print_show(views, Console())
 
 
 @shards_app.command()
@@ -88,11 +71,19 @@ def add(  # noqa: PLR0917  # options of a command
     finish: FinishOption = False,  # noqa: FBT002
     lag_s_max: LagOption = _LIMITS.lag_s_max,
     pause_s_max: PauseOption = _LIMITS.pause_s_max,
+    metrics_port: MetricsOption = 0,
     config: ConfigOption = None,
 ) -> None:
     """Give a shard of the settings that owns nothing its share of the slots, from the others."""
     limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
-    _change(settings_from(config), lambda cluster: planned_add(cluster, name), limits, yes=yes, finish=finish)
+    _change(
+        settings_from(config),
+        lambda cluster: planned_add(cluster, name),
+        limits,
+        metrics_port,
+        yes=yes,
+        finish=finish,
+    )
 
 
 @shards_app.command()
@@ -102,12 +93,18 @@ def remove(  # noqa: PLR0917  # as above
     finish: FinishOption = False,  # noqa: FBT002
     lag_s_max: LagOption = _LIMITS.lag_s_max,
     pause_s_max: PauseOption = _LIMITS.pause_s_max,
+    metrics_port: MetricsOption = 0,
     config: ConfigOption = None,
 ) -> None:
     """Give all slots of a shard to the others. Afterwards it can go from the settings."""
     limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
     _change(
-        settings_from(config), lambda cluster: planned_remove(cluster, name), limits, yes=yes, finish=finish
+        settings_from(config),
+        lambda cluster: planned_remove(cluster, name),
+        limits,
+        metrics_port,
+        yes=yes,
+        finish=finish,
     )
 
 
@@ -119,6 +116,7 @@ def move(  # noqa: PLR0917  # as above
     finish: FinishOption = False,  # noqa: FBT002
     lag_s_max: LagOption = _LIMITS.lag_s_max,
     pause_s_max: PauseOption = _LIMITS.pause_s_max,
+    metrics_port: MetricsOption = 0,
     config: ConfigOption = None,
 ) -> None:
     """Move chosen slots to another shard that owns some already."""
@@ -128,6 +126,7 @@ def move(  # noqa: PLR0917  # as above
         settings_from(config),
         lambda cluster: planned_move(cluster, wanted, to),
         limits,
+        metrics_port,
         yes=yes,
         finish=finish,
     )
@@ -136,9 +135,9 @@ def move(  # noqa: PLR0917  # as above
 @shards_app.command("verify")
 def verify_command(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
     """Check owners, maps, links, and that each row is where it belongs. Exits with 1 when one is not."""
-    found = run_async(_verify(settings_from(config)))
+    found = run_async(_verify(quiet_settings(config)))
     if as_json:
-        _print(found)
+        print_json(found)
     else:
         for problem in found.problems:
             typer.echo(problem)
@@ -152,32 +151,33 @@ def verify_command(as_json: JsonOption = False, config: ConfigOption = None) -> 
 @shards_app.command()
 def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
     """Show the moves in progress, and how far each is."""
-    views = run_async(shard_views(settings_from(config), sizes=False))
-    _print(views.moves) if as_json else print_moves(views.moves, Console())
+    views = run_async(shard_views(quiet_settings(config), sizes=False))
+    print_json(views.moves) if as_json else print_moves(views.moves, Console())
 
 
 @shards_app.command()
-def finish(config: ConfigOption = None) -> None:
+def finish(metrics_port: MetricsOption = 0, config: ConfigOption = None) -> None:
     """End a change whose slots have all moved: drop the way back, delete what the old shards still have."""
     settings = settings_from(config)
-    _run(settings, resharding.finished(settings, Limits(), ProgressLines(Console())))
+    _run(settings, resharding.finished(settings, Limits(), _report(settings, metrics_port)))
 
 
 @shards_app.command()
 def resume(
     forward: Annotated[bool, typer.Option("--forward", help="Also when it was being aborted.")] = False,  # noqa: FBT002
+    metrics_port: MetricsOption = 0,
     config: ConfigOption = None,
 ) -> None:
     """Go on with a change that was interrupted. Whoever still runs it can change nothing from then on."""
     settings = settings_from(config)
-    _run(settings, resharding.resumed(settings, Limits(), ProgressLines(Console()), forward=forward))
+    _run(settings, resharding.resumed(settings, Limits(), _report(settings, metrics_port), forward=forward))
 
 
 @shards_app.command()
-def abort(config: ConfigOption = None) -> None:
+def abort(metrics_port: MetricsOption = 0, config: ConfigOption = None) -> None:
     """Bring the slots of a change that is not finished back, and leave nothing of it behind."""
     settings = settings_from(config)
-    _run(settings, resharding.aborted(settings, Limits(), ProgressLines(Console())))
+    _run(settings, resharding.aborted(settings, Limits(), _report(settings, metrics_port)))
 
 
 @shards_app.command()
@@ -206,20 +206,31 @@ def promote(
 # --- running ------------------------------------------------------------------------------------------
 
 
-def _show_plan(settings: Settings, plan: resharding.Plan, *, as_json: bool) -> None:
-    found = run_async(resharding.planned(settings, plan))
-    _print(_as_json(found)) if as_json else print_estimate(found, Console())
-
-
-def _change(settings: Settings, plan: resharding.Plan, limits: Limits, *, yes: bool, finish: bool) -> None:
+def _change(
+    settings: Settings,
+    plan: resharding.Plan,
+    limits: Limits,
+    metrics_port: int,
+    *,
+    yes: bool,
+    finish: bool,
+) -> None:
     if not yes:
         print_estimate(run_async(resharding.planned(settings, plan)), Console())
         typer.confirm("Begin?", abort=True)
-    report = ProgressLines(Console())
+    report = _report(settings, metrics_port)
     outcome = _run(settings, resharding.carry_out(settings, plan, limits, report, finish=finish))
-    if outcome is not None:
-        end = "" if finish else "; the way back is open: `postorder shards finish`, or abort"
-        typer.echo(f"{outcome.slots} slots moved, {outcome.differences}{end}")
+    end = "" if finish else "; the way back is open: `postorder shards finish`, or abort"
+    typer.echo(f"{outcome.slots} slots moved, {outcome.differences}{end}")
+
+
+def _report(settings: Settings, metrics_port: int) -> Report:
+    lines = ProgressLines(Console())
+    if not metrics_port:
+        return lines
+    metrics = ReshardingMetrics()
+    metrics.serve(settings.ops.metrics_host, metrics_port)
+    return metered(lines, metrics)
 
 
 def _run(settings: Settings, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -240,18 +251,3 @@ def _run(settings: Settings, work: Coroutine[Any, Any, Outcome]) -> Outcome:
 async def _verify(settings: Settings) -> Verification:
     async with resharding.opened(settings) as cluster:
         return await verify(cluster)
-
-
-def _as_json(found: Estimate) -> dict[str, object]:
-    pairs = [{**msgspec.structs.asdict(pair), "slots": as_ranges(pair.slots)} for pair in found.pairs]
-    return {
-        "epoch": found.epoch,
-        "slots": found.slots,
-        "share": round(found.share, 4),
-        "seconds": round(found.seconds, 1),
-        "pairs": pairs,
-    }
-
-
-def _print(value: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)))
