@@ -32,6 +32,7 @@ class Cluster:
         self._settings = settings
         self._find_shard = find_shard
         self._refreshing: asyncio.Task[None] | None = None
+        self._is_loaded = False
         self.shards = {shard.name: self._shard(shard) for shard in settings.shards}
         # What a new installation starts with; `load_map` replaces it by the map in the databases.
         self.router = Router(ShardMap.first({shard.name: shard.weight for shard in settings.shards}))
@@ -95,10 +96,12 @@ class Cluster:
             await self._add(name, shard_map.epoch)
         if shard_map.epoch < self.router.epoch:
             return
-        is_news = shard_map != self.router.shard_map
+        is_news, was_loaded = shard_map != self.router.shard_map, self._is_loaded
         self.router.adopt(shard_map)
+        self._is_loaded = True
         if is_news:
-            log.info("shard_map.adopted", epoch=shard_map.epoch, shares=shard_map.shares())
+            note = log.info if was_loaded else log.debug  # the first one is no change
+            note("shard_map.adopted", epoch=shard_map.epoch, shares=shard_map.shares())
             for tell in self.on_map:
                 tell()
 
