@@ -201,6 +201,15 @@ async def test_a_change_is_seen_as_soon_as_it_is_told(bench: Bench) -> None:
         assert flow.book.reads == reads
 
 
+async def test_a_notice_that_would_be_too_long_means_everybody(bench: Bench) -> None:
+    async with flow_on(bench.cluster) as flow:
+        flow.changes.clear()
+        await store(bench, *(customer_event(f"c-{number}") for number in range(9000)))
+        await flow.until(lambda: len(flow.changes) == 2)  # one batch for each shard
+        assert [len(slots) for slots in flow.changes] == [SLOT_COUNT, SLOT_COUNT]
+    assert min(bench.cluster.shard_map.shares().values()) > 1500
+
+
 @pytest.mark.parametrize("proof", ["with the proof", "without it"])
 async def test_a_replica_that_is_behind_is_not_believed(
     bench: Bench, stack_folder: Path, proof: str, monkeypatch
