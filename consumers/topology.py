@@ -16,6 +16,9 @@ from typing import Any
 import msgspec
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+from pipeline.errors import PostorderError
 
 EXCHANGE = "orders"
 # Takes what `orders` takes. The broker finds a plain key's queue in 12 µs less than by matching patterns, of
@@ -33,6 +36,9 @@ DEAD_QUEUE = "dead-letters"
 
 RETRY_LADDER_S = (1, 5, 30, 300)
 DELIVERY_LIMIT = 20
+# As good as none, for queues behind which there is nothing. A queue without one has no limit before RabbitMQ
+# 4.0, and from then on one of 20, after which the message is dropped; every version takes this number.
+DELIVERY_LIMIT_MAX = 2**31 - 1
 QUEUE_MESSAGES_MAX = 20_000_000
 
 PLAIN_KEYS = {
@@ -56,11 +62,23 @@ def queue_names() -> list[str]:
     return [*WORK_QUEUES, DEAD_QUEUE, UNROUTABLE_QUEUE, *(f"retry.{s}s" for s in RETRY_LADDER_S)]
 
 
+class TopologyError(PostorderError):
+    """The broker has a queue or an exchange that is not as this program needs it."""
+
+
 async def apply_topology(channel: AbstractChannel) -> list[str]:
     """Declare everything; what is there already is left as it is. Returns the names of the queues.
 
-    Raises aio_pika's ChannelPreconditionFailed when something exists with other arguments.
+    Raises TopologyError when something exists with other arguments.
     """
+    try:
+        await _declare(channel)
+    except ChannelPreconditionFailed as error:
+        raise TopologyError(f"{error}: see docs/how-to/replace-a-queue.md") from error
+    return queue_names()
+
+
+async def _declare(channel: AbstractChannel) -> None:
     unroutable = await channel.declare_exchange(UNROUTABLE, ExchangeType.FANOUT, durable=True)
     dead = await channel.declare_exchange(DEAD, ExchangeType.FANOUT, durable=True)
     back = await channel.declare_exchange(RETURN, ExchangeType.TOPIC, durable=True)
@@ -71,8 +89,8 @@ async def apply_topology(channel: AbstractChannel) -> list[str]:
         DIRECT_EXCHANGE, ExchangeType.DIRECT, durable=True, arguments={"alternate-exchange": EXCHANGE}
     )
     for name, exchange in ((UNROUTABLE_QUEUE, unroutable), (DEAD_QUEUE, dead)):
-        # No delivery limit: there is nowhere further to go.
-        queue = await channel.declare_queue(name, durable=True, arguments=_quorum(delivery_limit=None))
+        arguments = _quorum(delivery_limit=DELIVERY_LIMIT_MAX)
+        queue = await channel.declare_queue(name, durable=True, arguments=arguments)
         await queue.bind(exchange)
         await queue.bind(back, routing_key=f"{name}.#")
     for name, routing_key in WORK_QUEUES.items():
@@ -83,10 +101,11 @@ async def apply_topology(channel: AbstractChannel) -> list[str]:
     for delay_s in RETRY_LADDER_S:
         rung = await channel.declare_exchange(retry_exchange(delay_s), ExchangeType.FANOUT, durable=True)
         # A message keeps its routing key, which begins with the queue it came from, so it returns there.
-        arguments = _quorum(dead_letter_exchange=RETURN, message_ttl_ms=delay_s * 1000, delivery_limit=None)
+        arguments = _quorum(
+            dead_letter_exchange=RETURN, message_ttl_ms=delay_s * 1000, delivery_limit=DELIVERY_LIMIT_MAX
+        )
         queue = await channel.declare_queue(f"retry.{delay_s}s", durable=True, arguments=arguments)
         await queue.bind(rung)
-    return queue_names()
 
 
 async def queue_depths(channel: AbstractChannel) -> list[QueueDepth]:
@@ -107,19 +126,17 @@ def _quorum(
     *,
     dead_letter_exchange: str | None = None,
     message_ttl_ms: int | None = None,
-    delivery_limit: int | None = DELIVERY_LIMIT,
+    delivery_limit: int = DELIVERY_LIMIT,
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "x-queue-type": "quorum",
         "x-max-length": QUEUE_MESSAGES_MAX,
         "x-overflow": "reject-publish",
+        "x-delivery-limit": delivery_limit,
     }
     if dead_letter_exchange:
         arguments["x-dead-letter-exchange"] = dead_letter_exchange
         arguments["x-dead-letter-strategy"] = "at-least-once"
     if message_ttl_ms:
         arguments["x-message-ttl"] = message_ttl_ms
-    if delivery_limit:
-        # RabbitMQ before 4.0 has no default limit, and a poison message would come round for ever.
-        arguments["x-delivery-limit"] = DELIVERY_LIMIT
     return arguments

@@ -106,6 +106,7 @@ def _queues() -> dict[str, Any]:
         "x-dead-letter-strategy": "at-least-once",
         "x-delivery-limit": topology.DELIVERY_LIMIT,
     }
+    astray = {**shared, "x-delivery-limit": topology.DELIVERY_LIMIT_MAX}
     everything = [name for event_type in DATA for name in _message_names(event_type)[:-1]] + ["eventBatch"]
     rows: list[tuple[str, str, list[str], dict[str, Any], dict[str, str]]] = [
         *(
@@ -113,8 +114,8 @@ def _queues() -> dict[str, Any]:
              {"exchange": topology.EXCHANGE, "routingKey": topology.WORK_QUEUES[QUEUES[event_type]]})
             for event_type in DATA
         ),
-        ("unroutable", topology.UNROUTABLE_QUEUE, everything, shared, {"exchange": topology.UNROUTABLE}),
-        ("deadLetters", topology.DEAD_QUEUE, everything, shared, {"exchange": topology.DEAD}),
+        ("unroutable", topology.UNROUTABLE_QUEUE, everything, astray, {"exchange": topology.UNROUTABLE}),
+        ("deadLetters", topology.DEAD_QUEUE, everything, astray, {"exchange": topology.DEAD}),
     ]  # fmt: skip
     return {
         name: {
