@@ -3,17 +3,16 @@
 import asyncio
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 import msgspec
 
-from consumers.lean.publisher import LeanPublisher
-from consumers.lean.wire import property_bytes, route_of, without_user_id
+from consumers.lean.publisher import LeanPublisher, Message
+from consumers.lean.wire import UNDECODABLE, property_bytes, route_of, without_user_id
 from consumers.topology import EXCHANGE
 from pipeline.errors import PostorderError
-from pipeline.settings import Settings
+from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineState
 
@@ -22,15 +21,15 @@ class RedriveError(PostorderError):
     """A delivery cannot be published again as it came."""
 
 
-_PAGE = 500  # deliveries held in memory at once
-_UNDECODABLE = "undecodable_base64"
+class Worked(msgspec.Struct):
+    """How many deliveries were published or dropped; how many are still held all the same; what went wrong.
 
+    Still held are those that were seen again meanwhile, and those whose slot was on the move.
+    """
 
-class _Worked(NamedTuple):
-    """How many deliveries of a page were done, and how many of them left the state they were found in."""
-
-    done: int
-    marked: int
+    done: int = 0
+    still_held: int = 0
+    problems: list[str] = []
 
 
 @asynccontextmanager
@@ -53,69 +52,92 @@ async def find(settings: Settings, wanted: Filter, limit: int) -> list[Quarantin
     return sorted(merged, key=lambda one: (one.last_seen_at, one.id))[:limit]
 
 
-async def drop(settings: Settings, wanted: Filter) -> int:
-    """Mark deliveries as dropped: their rows stay, and are no longer listed. Returns how many."""
+async def count(settings: Settings, wanted: Filter) -> int:
+    """Return how many deliveries there are on all shards."""
     async with opened(settings) as shards:
-        return sum([await _each_page(shard, wanted, _dropper(shard)) for shard in shards])
+        return sum(await asyncio.gather(*(shard.count(wanted) for shard in shards)))
 
 
-def _dropper(shard: Quarantine) -> Callable[[list[Quarantined]], Awaitable[_Worked]]:
-    async def work(page: list[Quarantined]) -> _Worked:
-        dropped = await shard.mark(page, QuarantineState.DROPPED)
-        return _Worked(dropped, dropped)
+async def export(settings: Settings, wanted: Filter, write: Callable[[bytes], object]) -> int:
+    """Write deliveries of all shards as lines of JSON, some at a time. Returns how many."""
+    exported_count = 0
+    async with opened(settings) as shards:
+        for shard in shards:
+            async for page in shard.pages(wanted):
+                write(b"".join(line + b"\n" for line in exported(page)))
+                exported_count += len(page)
+    return exported_count
 
-    return work
+
+async def drop(settings: Settings, wanted: Filter) -> Worked:
+    """Mark deliveries as dropped: their rows stay, and are no longer listed."""
+    worked = Worked()
+    async with opened(settings) as shards:
+        for shard in shards:
+            async for page in shard.pages(wanted):
+                dropped = await shard.mark(page, QuarantineState.DROPPED)
+                worked.done += dropped
+                worked.still_held += len(page) - dropped
+    return worked
 
 
-async def redrive(settings: Settings, wanted: Filter) -> int:
-    """Publish deliveries again as they came, then mark them. Returns how many.
+async def redrive(settings: Settings, wanted: Filter) -> Worked:
+    """Publish deliveries again as they came, then mark them. One that cannot be published is a problem.
 
     Safe to run again: what was published but not marked is recognised by its identity, or held once more.
+    Raises BrokerUnavailableError when the broker refuses a message, or takes none in time.
     """
+    worked = Worked()
     publisher = LeanPublisher(settings.amqp, "postorder redrive", settings.amqp.publish_window)
     await publisher.open()
     try:
         async with opened(settings) as shards:
-            count = 0
             for shard in shards:
-
-                async def work(page: list[Quarantined], shard: Quarantine = shard) -> _Worked:
-                    for one in page:
-                        await publisher.publish(*_message(one))
-                    await publisher.settled(settings.amqp.publish_timeout_s)
-                    # One that is bad still may have come back by now: it is held anew, and stays so.
-                    return _Worked(len(page), await shard.mark(page, QuarantineState.REDRIVEN))
-
-                count += await _each_page(shard, wanted, work)
-            return count
+                async for page in shard.pages(wanted):
+                    await _redrive_page(publisher, settings.amqp, shard, page, worked)
     finally:
         await publisher.close()
+    return worked
 
 
-async def _each_page(
-    shard: Quarantine, wanted: Filter, work: Callable[[list[Quarantined]], Awaitable[_Worked]]
-) -> int:
-    """Work through what is held, page by page. What changed meanwhile is left for another run."""
-    count = 0
-    while page := await shard.find(wanted, _PAGE):
-        worked = await work(page)
-        count += worked.done
-        if worked.marked < len(page):
-            break
-    return count
+async def _redrive_page(
+    publisher: LeanPublisher, amqp: AmqpSettings, shard: Quarantine, page: list[Quarantined], worked: Worked
+) -> None:
+    messages: list[Message] = []
+    publishable: list[Quarantined] = []
+    for one in page:
+        try:
+            messages.append(_message(one))
+        except RedriveError as error:
+            worked.problems.append(str(error))
+        else:
+            publishable.append(one)
+    await publisher.publish_all(messages, amqp.publish_timeout_s)
+    # One that is bad still may have come back by now: it is held anew, and stays so.
+    marked = await shard.mark(publishable, QuarantineState.REDRIVEN)
+    worked.done += len(publishable)
+    worked.still_held += len(publishable) - marked
 
 
-def _message(one: Quarantined) -> tuple[bytes, bytes, bytes]:
-    route = route_of(EXCHANGE, one.routing_key, mandatory=True)
-    raw = one.headers.get(_UNDECODABLE)
-    if isinstance(raw, str):
-        return route, without_user_id(b64decode(raw)), one.body
-    headers = {name: _value(value) for name, value in one.headers.items()}
+def _message(one: Quarantined) -> Message:
     try:
-        properties = property_bytes(content_type=one.content_type, headers=headers, message_id=one.message_id)
+        route = route_of(EXCHANGE, one.routing_key, mandatory=True)
+    except TypeError as error:  # bytes that are no text are kept as longer ones
+        raise RedriveError(
+            f"{one.id}: its routing key cannot be written again: export it and publish"
+        ) from error
+    try:
+        return route, _properties(one), one.body
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         raise RedriveError(f"{one.id}: its headers cannot be written again: export it and publish") from error
-    return route, properties, one.body
+
+
+def _properties(one: Quarantined) -> bytes:
+    raw = one.headers.get(UNDECODABLE)
+    if isinstance(raw, str):
+        return without_user_id(b64decode(raw))
+    headers = {name: _value(value) for name, value in one.headers.items()}
+    return property_bytes(content_type=one.content_type, headers=headers, message_id=one.message_id)
 
 
 def _value(value: object) -> object:

@@ -2,23 +2,26 @@
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from tempfile import NamedTemporaryFile
+from typing import IO, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from consumers.command import ConfigOption, run_async, settings_from
-from consumers.quarantine import drop, exported, find, redrive
-from pipeline.errors import SettingsError
+from consumers.quarantine import Worked, count, drop, export, exported, find, redrive
+from pipeline.errors import PostorderError, SettingsError
 from pipeline.storage.quarantine import Filter, Quarantined, QuarantineState
 
 quarantine_app = typer.Typer(help="Deliveries that were no valid event.", no_args_is_help=True)
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
-_COUNT_MAX = 1_000_000
+_LISTED_MAX = 10_000  # for more there is `export`, which holds but some in memory
 
 IdsArgument = Annotated[
     list[str] | None, typer.Argument(help="Ids, or their first digits (at least 4). Default: all that match.")
@@ -39,7 +42,7 @@ def list_command(  # noqa: PLR0917  # each is an option
     since: SinceOption = None,
     until: UntilOption = None,
     state: StateOption = QuarantineState.HELD,
-    limit: Annotated[int, typer.Option(min=1, max=_COUNT_MAX, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=_LISTED_MAX, help="How many at most.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each.")] = False,  # noqa: FBT002
     config: ConfigOption = None,
 ) -> None:
@@ -70,8 +73,8 @@ def show(
         _print_one(one)
 
 
-@quarantine_app.command()
-def export(  # noqa: PLR0917  # each is an option
+@quarantine_app.command("export")
+def export_command(  # noqa: PLR0917  # each is an option
     file: Annotated[Path, typer.Argument(help="Where to write lines of JSON; - is standard output.")],
     ids: IdsArgument = None,
     reason: ReasonOption = None,
@@ -83,14 +86,33 @@ def export(  # noqa: PLR0917  # each is an option
 ) -> None:
     """Write deliveries to a file, bodies as base64. Readable by its owner only: it holds personal data."""
     wanted = _filter(ids, reason, queue, since, until, state)
-    lines = exported(run_async(find(settings_from(config), wanted, _COUNT_MAX)))
-    content = b"".join(line + b"\n" for line in lines)
+    settings = settings_from(config)
+    try:
+        with _private(file) as target:
+            deliveries = run_async(export(settings, wanted, target.write))
+    except OSError as error:
+        raise PostorderError(f"{file}: {error.strerror}: nothing was exported") from error
+    typer.echo(f"{deliveries} deliveries exported", err=True)
+
+
+@contextmanager
+def _private(file: Path) -> Iterator[IO[bytes]]:
+    """Open a file for its owner alone; it takes its place, and an old one's, when all is written."""
+    path = file.resolve()
     if str(file) == "-":
-        sys.stdout.buffer.write(content)
+        yield sys.stdout.buffer
+    elif path.exists() and not path.is_file():  # a pipe, or a device
+        with path.open("wb") as target:
+            yield target
     else:
-        file.touch(mode=0o600)
-        file.write_bytes(content)
-    typer.echo(f"{len(lines)} deliveries exported", err=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as target:
+            unfinished = Path(target.name)
+            try:
+                yield target
+            except BaseException:
+                unfinished.unlink()
+                raise
+        unfinished.replace(path)
 
 
 @quarantine_app.command("redrive")
@@ -107,9 +129,11 @@ def redrive_command(  # noqa: PLR0917  # each is an option
     wanted = _filter(ids, reason, queue, since, until, QuarantineState.HELD)
     settings = settings_from(config)
     if dry_run:
-        typer.echo(f"{len(run_async(find(settings, wanted, _COUNT_MAX)))} deliveries would be redriven")
+        typer.echo(f"{run_async(count(settings, wanted))} deliveries would be redriven")
         return
-    typer.echo(f"{run_async(redrive(settings, wanted))} deliveries redriven")
+    worked = run_async(redrive(settings, wanted))
+    typer.echo(f"{worked.done} deliveries redriven")
+    _tell_rest(worked)
 
 
 @quarantine_app.command("drop")
@@ -126,13 +150,28 @@ def drop_command(  # noqa: PLR0917  # each is an option
     """Give held deliveries up. Their rows stay, and are no longer listed."""
     wanted = _filter(ids, reason, queue, since, until, QuarantineState.HELD)
     settings = settings_from(config)
-    count = len(run_async(find(settings, wanted, _COUNT_MAX)))
+    deliveries = run_async(count(settings, wanted))
     if dry_run:
-        typer.echo(f"{count} deliveries would be dropped")
+        typer.echo(f"{deliveries} deliveries would be dropped")
         return
-    if count and not yes:
-        typer.confirm(f"Drop {count} deliveries?", abort=True)
-    typer.echo(f"{run_async(drop(settings, wanted)) if count else 0} deliveries dropped")
+    if deliveries and not yes:
+        typer.confirm(f"Drop {deliveries} deliveries?", abort=True)
+    worked = run_async(drop(settings, wanted)) if deliveries else Worked()
+    typer.echo(f"{worked.done} deliveries dropped")
+    _tell_rest(worked)
+
+
+def _tell_rest(worked: Worked) -> None:
+    """Say what is held still, and end with 1 if something went wrong."""
+    for problem in worked.problems:
+        typer.echo(f"postorder: {problem}", err=True)
+    if worked.still_held:
+        typer.echo(
+            f"{worked.still_held} are still held: they came again meanwhile, or are moving to another shard",
+            err=True,
+        )
+    if worked.problems:
+        raise typer.Exit(1)
 
 
 def _filter(

@@ -38,7 +38,7 @@ def ack_frame(tag: int, *, multiple: bool) -> bytes:
 
 
 def route_of(exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
-    """Return the arguments of a basic.publish after its first. Raises ValueError for a name too long."""
+    """Return the arguments of a basic.publish after its first. Raises TypeError for too long a name."""
     parts = [encode.short_string(exchange), encode.short_string(routing_key), bytes([mandatory])]
     return b"".join(parts)
 

@@ -1,6 +1,6 @@
 """The quarantine of one shard: look at what is held, and say what became of it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -8,10 +8,15 @@ from uuid import UUID
 import msgspec
 import orjson
 
+from pipeline.storage.fence import FencedTransaction
 from pipeline.storage.node import Node
 from pipeline.storage.statements import load_statements
 
 QUARANTINE = load_statements("quarantine.sql")
+
+# What is in memory at once; a single body may be longer.
+_PAGE_ROWS = 500
+_PAGE_BYTES = 16 * 1024 * 1024
 
 
 class QuarantineState(StrEnum):
@@ -61,7 +66,7 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quarantine:
-    """The quarantine table on one shard's primary."""
+    """The quarantine table on one shard's primary: the rows of slots that the shard owns."""
 
     def __init__(self, shard: str, node: Node) -> None:
         self._shard = shard
@@ -69,17 +74,29 @@ class Quarantine:
 
     async def find(self, wanted: Filter, limit: int) -> list[Quarantined]:
         """Return up to `limit` deliveries, those seen longest ago first."""
+        return await self._fetch(_HELD, wanted, limit)
+
+    async def count(self, wanted: Filter) -> int:
+        """Return how many deliveries there are."""
         async with self._node.connection() as connection:
-            rows = await connection.fetch(
-                QUARANTINE["held"],
-                list(wanted.states),
-                wanted.reason,
-                wanted.queue,
-                wanted.since,
-                wanted.until,
-                list(wanted.ids),
-                limit,
-            )
+            return int(await connection.fetchval(_COUNT, *_arguments(wanted)))
+
+    async def pages(self, wanted: Filter) -> AsyncIterator[list[Quarantined]]:
+        """Yield every delivery that was last seen before now, some at a time, in no particular order.
+
+        What is seen again while this goes on is left out, so that it ends.
+        """
+        async with self._node.connection() as connection:
+            now = await connection.fetchval("SELECT clock_timestamp()")
+        wanted = msgspec.structs.replace(wanted, until=min(wanted.until or now, now))
+        after = (-1, UUID(int=0))
+        while page := await self._fetch(_PAGE, wanted, *after, _PAGE_ROWS, _PAGE_BYTES):
+            yield page
+            after = (page[-1].slot, page[-1].quarantine_id)
+
+    async def _fetch(self, statement: str, wanted: Filter, *more: object) -> list[Quarantined]:
+        async with self._node.connection() as connection:
+            rows = await connection.fetch(statement, *_arguments(wanted), *more)
         return [
             Quarantined(
                 shard=self._shard,
@@ -91,8 +108,11 @@ class Quarantine:
         ]
 
     async def mark(self, found: Sequence[Quarantined], state: QuarantineState) -> int:
-        """Set the state of deliveries that were not seen again since they were read; return how many."""
-        async with self._node.connection() as connection:
+        """Set the state of deliveries; return of how many.
+
+        Left as they are: those seen again since they were read, and those whose slot is on the move.
+        """
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             rows = await connection.fetch(
                 QUARANTINE["mark"],
                 [one.slot for one in found],
@@ -100,7 +120,16 @@ class Quarantine:
                 [one.seen for one in found],
                 state,
             )
+            await transaction.commit()
         return len(rows)
 
 
+_HELD, _PAGE, _COUNT = (
+    QUARANTINE[name].replace("{matching}", QUARANTINE["matching"]) for name in ("held", "page", "count")
+)
 _PLAIN = tuple(name for name in Quarantined.__struct_fields__ if name not in ("shard", "headers", "state"))
+
+
+def _arguments(wanted: Filter) -> tuple[object, ...]:
+    states, ids = list(wanted.states), list(wanted.ids)
+    return (states, wanted.reason, wanted.queue, wanted.since, wanted.until, ids)

@@ -4,6 +4,7 @@ import base64
 import json
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -38,10 +39,15 @@ async def test_list_show_export_and_drop(
     assert postorder("quarantine", "show", "ffffffffffff", *config).returncode == 1
 
     target = tmp_path / "held.jsonl"
+    target.write_text("what was exported before")
+    target.chmod(0o644)
     done = postorder("quarantine", "export", str(target), "--queue", "order-processed", *config)
     assert done.stderr.strip() == "2 deliveries exported"
     assert len(target.read_text().splitlines()) == 2
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.glob("*held*")] == ["held.jsonl"]
+    to_pipe = postorder("quarantine", "export", "-", "--queue", "order-processed", *config)
+    assert to_pipe.stdout == target.read_text()
 
     assert "3 deliveries would be dropped" in postorder("quarantine", "drop", "--dry-run", *config).stdout
     assert postorder("quarantine", "drop", *config, text="n\n").returncode == 1
@@ -72,6 +78,24 @@ async def test_redrive_brings_a_mended_event_in_and_holds_the_rest(
         status = await bench.until_quiet(5)
     assert (status.totals["orders"], status.totals["duplicates"]) == (1, 0)
     assert len(await bench.sms()) == 1
+
+
+async def test_an_export_that_fails_leaves_the_old_file(
+    bench: Bench, settings_file: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "held.jsonl"
+    target.write_text("before")
+    away = settings_file.with_name("away.toml")
+    port = urlsplit(bench.stack.shards[0].primary_dsn).port
+    away.write_text(settings_file.read_text().replace(f":{port}/", ":1/"))
+    done = postorder("quarantine", "export", str(target), "--config", str(away))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert "shard0 primary" in done.stderr
+    assert target.read_text() == "before"
+    assert [path.name for path in tmp_path.glob("*held*")] == ["held.jsonl"]
+    nowhere = tmp_path / "no" / "such" / "folder"
+    done = postorder("quarantine", "export", str(nowhere), "--config", str(settings_file))
+    assert done.stderr.strip() == f"postorder: {nowhere}: No such file or directory: nothing was exported"
 
 
 @pytest.mark.parametrize("arguments", [["list", "xyz!"], ["list", "--since", "yesterday"], ["show", "ab"]])
