@@ -11,11 +11,12 @@ from rich.console import Console
 
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.get_report import (
+    customer_without_personal_data,
+    order_without_personal_data,
     print_customer,
     print_invoices,
     print_order,
     served_line,
-    without_personal_data,
 )
 from pipeline.errors import SettingsError
 from pipeline.reading.consistency import Consistency, Mode, Token
@@ -24,7 +25,7 @@ from pipeline.reading.views import Answer, CustomerView, Invoice, OrderView
 
 T = TypeVar("T")
 
-get_app = typer.Typer(help="Find an order, an invoice or a customer's orders.", no_args_is_help=True)
+get_app = typer.Typer(help="Find an order, an invoice or a customer.", no_args_is_help=True)
 
 ConsistencyOption = Annotated[
     Consistency,
@@ -70,7 +71,7 @@ def order_command(  # noqa: PLR0917  # each is an option
 
     answer, ms = run_async(_with_reader(config, find))
     _found_or_exit(not answer.value.is_empty, f"order {order_id}", answer)
-    view = answer.value if personal else without_personal_data(answer.value)
+    view = answer.value if personal else order_without_personal_data(answer.value)
     if as_json:
         _print_json(view, answer, ms)
     else:
@@ -112,22 +113,24 @@ def customer_command(  # noqa: PLR0917  # each is an option
     consistency: ConsistencyOption = Consistency.LATEST,
     mode: ModeOption = None,
     tokens: TokenOption = None,
+    personal: PersonalOption = False,  # noqa: FBT002  # as above
     as_json: JsonOption = False,  # noqa: FBT002  # as above
     config: ConfigOption = None,
 ) -> None:
-    """Show a customer's orders, the latest first, and which servers answered. All shards are asked."""
+    """Show a person, its orders, the latest first, and which servers answered. All shards are asked."""
     after, consistency = _session(tokens, consistency)
 
     async def find(reader: OrderReader) -> Answer[CustomerView]:
         return await reader.customer(customer_id, limit, mode=mode, consistency=consistency, after=after)
 
     answer, ms = run_async(_with_reader(config, find))
-    _found_or_exit(bool(answer.value.orders), f"order of customer {customer_id}", answer)
+    _found_or_exit(not answer.value.is_empty, f"customer {customer_id}", answer)
+    view = answer.value if personal else customer_without_personal_data(answer.value)
     if as_json:
-        _print_json(answer.value, answer, ms)
+        _print_json(view, answer, ms)
     else:
-        print_customer(answer.value, Console())
-        if answer.value.more:
+        print_customer(view, Console())
+        if view.more:
             typer.echo(f"there are more than these {limit}: see --limit", err=True)
         _print_served(answer, ms, consistency)
 

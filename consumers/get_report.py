@@ -8,12 +8,21 @@ from rich.table import Table
 from pipeline.reading.views import Customer, CustomerView, Invoice, Message, Order, OrderView, Served
 
 
-def without_personal_data(view: OrderView) -> OrderView:
+def order_without_personal_data(view: OrderView) -> OrderView:
     """Return the same with the customer's name, address and number cut short."""
     if view.order is None:
         return view
-    customer = view.order.customer
-    hidden = Customer(
+    order = msgspec.structs.replace(view.order, customer=_hidden(view.order.customer))
+    return OrderView(order, view.invoices, view.messages)
+
+
+def customer_without_personal_data(view: CustomerView) -> CustomerView:
+    """Return the same with the person's name, address and number cut short."""
+    return msgspec.structs.replace(view, person=view.person and _hidden(view.person))
+
+
+def _hidden(customer: Customer) -> Customer:
+    return Customer(
         id=customer.id,
         name=_first(customer.name),
         email=_masked_address(customer.email),
@@ -21,8 +30,6 @@ def without_personal_data(view: OrderView) -> OrderView:
         locale=customer.locale,
         country=customer.country,
     )
-    order = msgspec.structs.replace(view.order, customer=hidden)
-    return OrderView(order, view.invoices, view.messages)
 
 
 def _first(text: str | None) -> str | None:
@@ -49,19 +56,22 @@ def print_order(view: OrderView, console: Console) -> None:
 
 
 def _order_table(order: Order) -> Table:
-    customer = order.customer
-    contact = (
-        customer.id, customer.name, customer.email, customer.phone, customer.locale, customer.country,
-    )  # fmt: skip
     table = Table(show_header=False)
     table.add_row("order", _plain(order.order_id))
     table.add_row("number", _plain(order.number))
     table.add_row("total", f"{order.total} {order.currency}, {len(order.lines)} lines")
     table.add_row("processed", f"{order.processed_at:%Y-%m-%d %H:%M:%S %Z}")
     table.add_row("stored", f"{order.recorded_at:%Y-%m-%d %H:%M:%S %Z}")
-    table.add_row("customer", ", ".join(_plain(text) for text in contact if text))
+    table.add_row("customer", _contact(order.customer))
     table.add_row("event", f"{_plain(order.source)} {_plain(order.event_id)}")
     return table
+
+
+def _contact(customer: Customer) -> str:
+    known = (
+        customer.id, customer.name, customer.email, customer.phone, customer.locale, customer.country,
+    )  # fmt: skip
+    return ", ".join(_plain(text) for text in known if text)
 
 
 def _message_table(messages: list[Message]) -> Table:
@@ -97,7 +107,13 @@ def print_invoices(invoices: list[Invoice], console: Console) -> None:
 
 
 def print_customer(view: CustomerView, console: Console) -> None:
-    """Print a customer's orders."""
+    """Print a person and its orders."""
+    if view.person is not None:
+        person = Table(show_header=False)
+        person.add_row("customer", _contact(view.person))
+        person.add_row("since", f"{view.updated_at:%Y-%m-%d %H:%M:%S %Z}")
+        person.add_row("does not want", ", ".join(view.opted_out) or "(nothing said)")
+        console.print(person)
     table = Table("order", "number", "total", "processed")
     for order in view.orders:
         table.add_row(

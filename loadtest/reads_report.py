@@ -31,30 +31,18 @@ class ReadsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def print_reads(report: ReadsReport, console: Console) -> None:
     """Print the tables."""
-    parts = {
-        "one server slow, half of the time the replica": {
-            mode: getattr(report, mode) for mode in report.slow_replica
-        },
-        "the replica is slow": report.slow_replica,
-        "the primary is slow": report.slow_primary,
-        "the replica, unchecked": {"any": report.unchecked},
-    }
-    for title, records in parts.items():
-        console.print(_table(f"{title} ({report.slow})", records))
+    console.print(f"{report.slow}; {report.reads_per_s:g} reads/s in each run", highlight=False)
+    both = {mode: getattr(report, mode) for mode in report.slow_replica}
+    console.print(_table("That server is the replica half of the time, the primary the other half", both))
+    console.print(_table("It is the replica", report.slow_replica))
+    console.print(_table("It is the primary", report.slow_primary))
+    console.print(_table("For comparison: a replica without any check", {"any": report.unchecked}))
 
 
 def _table(title: str, records: dict[str, Record]) -> Table:
-    table = Table("", title=title, title_justify="left")
-    for column in (
-        "reads",
-        "p50 ms",
-        "p99 ms",
-        "p99.9 ms",
-        "extra load",
-        "stale",
-        "errors",
-        "by the primary",
-    ):
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in ("reads", "p50 ms", "p99 ms", "p99.9 ms", "extra load", "stale", "errors", "primary"):
         table.add_column(column, justify="right")
     for name, record in records.items():
         table.add_row(

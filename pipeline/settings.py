@@ -154,6 +154,10 @@ class ReadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     hedge_delay_min_ms: Annotated[
         Annotated[float, Meta(gt=0, le=60_000)], _about("never earlier than this")
     ] = 1.0
+    patience_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)],
+        _about("a server that has not answered by then is taken to be away, and the other is asked"),
+    ] = 300.0
     slow_ms: Annotated[
         Annotated[float, Meta(gt=0, le=60_000)],
         _about("no second requests while the median answer of both servers takes longer"),

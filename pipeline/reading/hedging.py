@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from pipeline.errors import PostorderError, StorageTimeoutError, StorageUnavailableError
 from pipeline.reading.endpoint import Ask, Attempt, Endpoint
 
@@ -47,28 +49,43 @@ def cheapest_first(replica: Endpoint, primary: Endpoint, now: float) -> list[End
     return [primary, replica]
 
 
-def hedge_delay_s(
-    endpoints: Sequence[Endpoint], *, initial_s: float, least_s: float, slow_s: float
-) -> float | None:
-    """Return after how long the second server is asked, too; None: not at all.
+def are_slow(endpoints: Sequence[Endpoint], slow_s: float) -> bool:
+    """Return whether the median answer of each takes longer: then both have too much to do already."""
+    medians = [endpoint.latency.percentile_s(0.5) for endpoint in endpoints]
+    return all(median is not None and median > slow_s for median in medians)
+
+
+def hedge_delay_s(endpoints: Sequence[Endpoint], *, initial_s: float, least_s: float) -> float:
+    """Return after how long the second server is asked, too.
 
     It is the 95th percentile of the server that has the lower one: what a healthy server takes. The slow
-    one's own would grow with the very answers that are to be cut short. When the median answer of both is
-    slower than `slow_s`, both have too much to do, and a hedge would only add to it.
+    one's own would grow with the very answers that are to be cut short.
     """
-    medians = [endpoint.latency.percentile_s(0.5) for endpoint in endpoints]
-    if all(median is not None and median > slow_s for median in medians):
-        return None
     known = [p95 for endpoint in endpoints if (p95 := endpoint.latency.percentile_s(0.95)) is not None]
     return max(least_s, min(known, default=initial_s))
 
 
-class Contest:
-    """One read: candidates are asked in their order until one has answered.
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """When the next candidate is asked, apart from when one fails.
 
-    The next one is asked at once when one fails, and with `delay_s` also when none has answered by then, if
-    the budget allows; while it does not, a read looks again and again, and so those that take longest get
-    the hedges there are. `at_once` asks all of them together.
+    `at_once`: together with the first. `delay_s`: when none has answered by then, if the budget allows; while
+    it does not, a read looks again and again, and so those that take longest get the hedges there are.
+    `patience_s`: when none has answered by then, whatever the budget: a server that takes so long is away.
+    None: not for this reason.
+    """
+
+    at_once: bool = False
+    delay_s: float | None = None
+    patience_s: float | None = None
+
+
+_ONE_BY_ONE = Plan()
+
+
+class Contest:
+    """One read: candidates are asked in their order, as planned, until one has answered.
+
+    The next one is asked at once when one fails.
     """
 
     def __init__(
@@ -77,27 +94,25 @@ class Contest:
         ask: Ask,
         *,
         budget: HedgeBudget,
-        delay_s: float | None = None,
-        at_once: bool = False,
+        plan: Plan = _ONE_BY_ONE,
     ) -> None:
         self._left = list(candidates)
         self._ask = ask
         self._budget = budget
-        self._delay_s = delay_s
-        self._at_once = at_once
+        self._plan = plan
         self.attempts: list[Attempt] = []
         self.asked = 0
         self.errors: list[PostorderError] = []
 
     async def run(self, timeout_s: float) -> Attempt:
         """Return the attempt that has answered. Raises the servers' errors, or StorageTimeoutError."""
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         try:
             self._ask_next()
-            while self._at_once and self._left:
+            while self._plan.at_once and self._left:
                 self._ask_next()
             while (winner := self._winner()) is None:
-                await self._wait(deadline)
+                await self._wait(time.monotonic() - began, timeout_s)
             return winner
         finally:
             for attempt in self.attempts:
@@ -125,23 +140,29 @@ class Contest:
             raise self._all_failed()
         return None
 
-    async def _wait(self, deadline: float) -> None:
-        timeout_s = deadline - time.monotonic()
-        if timeout_s <= 0:
+    async def _wait(self, passed_s: float, timeout_s: float) -> None:
+        """Wait for an answer until there is something else to do."""
+        if passed_s >= timeout_s:
             names = " or ".join(attempt.endpoint.node.name for attempt in self.attempts)
             raise StorageTimeoutError("; ".join([*map(str, self.errors), f"{names}: no answer in time"]))
-        if self._delay_s is not None and self._left:
-            timeout_s = min(timeout_s, self._delay_s)
+        plan, limits_s = self._plan, [timeout_s - passed_s]
+        if self._left and plan.patience_s is not None:
+            if passed_s >= plan.patience_s:
+                self._ask_next()
+                return
+            limits_s.append(plan.patience_s - passed_s)
+        if self._left and plan.delay_s is not None:
+            limits_s.append(plan.delay_s)
         done, _ = await asyncio.wait(
             {attempt.answer for attempt in self.attempts},
-            timeout=timeout_s,
+            timeout=min(limits_s),
             return_when=asyncio.FIRST_COMPLETED,
         )
         if not done and self._may_hedge():
             self._ask_next()
 
     def _may_hedge(self) -> bool:
-        if self._delay_s is None or not self._left or not self._left[0].has_room:
+        if self._plan.delay_s is None or not self._left or not self._left[0].has_room:
             return False
         return self._budget.spend()
 

@@ -12,10 +12,10 @@ from pipeline.reading.consistency import Consistency, Mode, Token, token_of
 from pipeline.reading.pair import PairReader, Query, Reply
 from pipeline.reading.views import (
     Answer,
+    CustomerPart,
     CustomerView,
     Invoice,
     InvoicesPart,
-    OrdersPart,
     OrderView,
     SlotSums,
 )
@@ -29,7 +29,7 @@ _TRIES = 4
 _PAUSE_S = 0.05  # between tries: a slot changes hands in less
 _ALL_SLOTS = SlotSums(SLOT_COUNT, sum(range(SLOT_COUNT)), sum(slot * slot for slot in range(SLOT_COUNT)))
 
-Part = TypeVar("Part", InvoicesPart, OrdersPart)
+Part = TypeVar("Part", InvoicesPart, CustomerPart)
 
 
 class OrderReader:
@@ -105,12 +105,21 @@ class OrderReader:
         consistency: Consistency = Consistency.LATEST,
         after: Iterable[Token] = (),
     ) -> Answer[CustomerView]:
-        """Return a customer's orders, the latest first, `limit` at most. All shards are asked."""
-        query = Query("customer", (customer_id, limit + 1))
-        parts, replies = await self._from_all(query, OrdersPart, mode, consistency, list(after))
+        """Return a person and its orders, the latest first, `limit` at most. All shards are asked."""
+        query = Query("customer", (customer_id, limit + 1, slot_of(customer_id)))
+        parts, replies = await self._from_all(query, CustomerPart, mode, consistency, list(after))
         orders = [order for part in parts for order in part.orders]
         orders.sort(key=lambda order: (order.processed_at, order.order_id), reverse=True)
-        return _answer(CustomerView(customer_id, orders[:limit], len(orders) > limit), replies)
+        known = next((part for part in parts if part.person is not None), None)
+        view = CustomerView(
+            customer_id=customer_id,
+            person=known.person if known else None,
+            updated_at=known.updated_at if known else None,
+            opted_out=known.opted_out if known else [],
+            orders=orders[:limit],
+            more=len(orders) > limit,
+        )
+        return _answer(view, replies)
 
     async def token(self, order_id: str) -> Token:
         """Return a token for all that was committed so far on the order's shard: for reads that must see it.
@@ -205,7 +214,7 @@ class OrderReader:
         return ShardMap(epoch=max(self._map.epoch, *epochs), owners=tuple(owners))
 
 
-def _covered(parts: Iterable[InvoicesPart | OrdersPart]) -> SlotSums:
+def _covered(parts: Iterable[InvoicesPart | CustomerPart]) -> SlotSums:
     sums = [part.slots for part in parts]
     return SlotSums(sum(s.count for s in sums), sum(s.sum for s in sums), sum(s.squares for s in sums))
 

@@ -10,7 +10,7 @@ import structlog
 from pipeline.errors import PostorderError, StorageUnavailableError
 from pipeline.reading.consistency import Consistency, Mode, Token
 from pipeline.reading.endpoint import Attempt, Endpoint
-from pipeline.reading.hedging import Contest, HedgeBudget, cheapest_first, hedge_delay_s
+from pipeline.reading.hedging import Contest, HedgeBudget, Plan, are_slow, cheapest_first, hedge_delay_s
 from pipeline.reading.position import Need, Position, settled, shortfall, shown_by, shows
 from pipeline.reading.survey import Survey
 from pipeline.reading.views import Served
@@ -163,18 +163,25 @@ class PairReader:
         if replica is None or mode is Mode.PRIMARY or (useless and mode is not Mode.REPLICA):
             return Contest([primary], ask, budget=self._budget)
         if mode is Mode.RACE:
-            return Contest([replica, primary], ask, budget=self._budget, at_once=True)
-        if mode is Mode.REPLICA:
-            candidates = [replica, primary] if primary_too else [replica]
-            return Contest(candidates, ask, budget=self._budget)
-        candidates = cheapest_first(replica, primary, time.monotonic())
+            return Contest([replica, primary], ask, budget=self._budget, plan=Plan(at_once=True))
+        if not primary_too:
+            return Contest([replica], ask, budget=self._budget)
+        candidates = [replica, primary]
+        if mode is Mode.HEDGED:
+            candidates = cheapest_first(replica, primary, time.monotonic())
+        plan = self._plan(candidates, is_hedged=mode is Mode.HEDGED)
+        return Contest(candidates, ask, budget=self._budget, plan=plan)
+
+    def _plan(self, candidates: list[Endpoint], *, is_hedged: bool) -> Plan:
+        settings = self._settings
+        if are_slow(candidates, settings.slow_ms / 1e3):
+            return Plan()
         delay_s = hedge_delay_s(
             candidates,
-            initial_s=self._settings.hedge_delay_ms / 1e3,
-            least_s=self._settings.hedge_delay_min_ms / 1e3,
-            slow_s=self._settings.slow_ms / 1e3,
+            initial_s=settings.hedge_delay_ms / 1e3,
+            least_s=settings.hedge_delay_min_ms / 1e3,
         )
-        return Contest(candidates, ask, budget=self._budget, delay_s=delay_s)
+        return Plan(delay_s=delay_s if is_hedged else None, patience_s=settings.patience_ms / 1e3)
 
     async def _ask(self, endpoint: Endpoint, connection: Any, query: Query, need: Need | None) -> _Row:
         give_up_at = time.monotonic() + self._settings.catch_up_ms / 1e3

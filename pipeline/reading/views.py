@@ -111,19 +111,33 @@ class InvoicesPart(msgspec.Struct, frozen=True):
     slots: SlotSums
 
 
-class OrdersPart(msgspec.Struct, frozen=True):
-    """One shard's part of a customer's orders."""
+class CustomerPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard's part of a customer: the person, on one shard at most, and orders."""
 
+    person: Customer | None
+    updated_at: datetime | None
+    opted_out: list[str]
     orders: list[OrderLine]
     slots: SlotSums
 
 
-class CustomerView(msgspec.Struct, frozen=True):
-    """A customer's orders, the latest first. `more`: there are more than were asked for."""
+class CustomerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer's orders, the latest first, and the person where upstream has told us of it.
+
+    `more`: there are more orders than were asked for. `opted_out`: channels that the person does not want.
+    """
 
     customer_id: str
+    person: Customer | None
+    updated_at: datetime | None
+    opted_out: list[str]
     orders: list[OrderLine]
     more: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known of this customer."""
+        return self.person is None and not self.orders
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):

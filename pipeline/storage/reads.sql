@@ -88,19 +88,29 @@ SELECT jsonb_build_object(
        true AS owned;
 
 -- name: customer
--- $1: customer. $2: how many orders at most, the latest first. On every shard, as above.
-WITH o AS (
+-- $1: customer. $2: how many orders at most, the latest first. $3: the person's slot. On every shard, as above;
+-- one of them has the person.
+WITH p AS (
+    SELECT c.*, c.xmin::text::bigint AS xid FROM customers c JOIN shard_slot s ON s.slot = c.slot
+    WHERE c.slot = $3 AND c.customer_id = $1 AND s.state IN ('owned', 'leaving')
+), w AS (
+    SELECT n.*, n.xmin::text::bigint AS xid FROM consent n JOIN p ON n.slot = p.slot AND n.customer_id = p.customer_id
+), o AS (
     SELECT o.*, o.xmin::text::bigint AS xid FROM orders o JOIN shard_slot s ON s.slot = o.slot
     WHERE o.customer_id = $1 AND s.state IN ('owned', 'leaving')
     ORDER BY o.processed_at DESC, o.order_id LIMIT $2
 )
 SELECT jsonb_build_object(
+        'person', (SELECT jsonb_build_object('id', customer_id, 'name', name, 'email', email, 'phone', phone,
+            'locale', locale, 'country', country) FROM p),
+        'updated_at', (SELECT updated_at FROM p),
+        'opted_out', (SELECT coalesce(jsonb_agg(channel ORDER BY channel), '[]') FROM w WHERE state = 'out'),
         'orders', (SELECT coalesce(jsonb_agg(jsonb_build_object(
             'order_id', order_id, 'slot', slot, 'number', number, 'currency', currency, 'total', total::text,
             'processed_at', processed_at) ORDER BY processed_at DESC, order_id), '[]') FROM o),
         'slots', (SELECT jsonb_build_array(count(*), coalesce(sum(slot), 0), coalesce(sum(slot * slot::bigint), 0))
                   FROM shard_slot WHERE state IN ('owned', 'leaving'))) AS data,
-       ARRAY(SELECT DISTINCT xid FROM o) AS seen,
+       ARRAY(SELECT xid FROM o UNION SELECT xid FROM p UNION SELECT xid FROM w) AS seen,
        true AS owned;
 
 -- name: slots

@@ -17,6 +17,7 @@ async def test_orders_invoices_and_customers_are_found(bench: Bench, settings_fi
     for name in (one, two):
         await writer.order(name, "c-5")
         await writer.invoice(name, f"inv-{name}")
+    await writer.person("c-5")
 
     shown = postorder("get", "order", one, *config, COLUMNS="200")
     assert shown.returncode == 0, shown.stderr
@@ -47,6 +48,9 @@ async def test_orders_invoices_and_customers_are_found(bench: Bench, settings_fi
     customer = postorder("get", "customer", "c-5", "--limit", "1", *config, COLUMNS="200")
     assert one in customer.stdout or two in customer.stdout
     assert "more than these 1" in customer.stderr
+    assert "does not want" in customer.stdout
+    assert "g…@example.com" in customer.stdout
+    assert "Grace" not in customer.stdout
 
 
 async def test_what_is_not_there_or_asked_wrongly_is_one_line(bench: Bench, settings_file: Path) -> None:
@@ -54,7 +58,7 @@ async def test_what_is_not_there_or_asked_wrongly_is_one_line(bench: Bench, sett
     for what, line in (
         ("order", "no order nobody (asked: shard"),
         ("invoice", "no invoice nobody (asked: shard0"),
-        ("customer", "no order of customer nobody (asked: shard0"),
+        ("customer", "no customer nobody (asked: shard0"),
     ):
         found = postorder("get", what, "nobody", *config)
         assert found.returncode == 1

@@ -81,7 +81,7 @@ async def test_what_is_not_there_is_said_to_be_empty(reader: OrderReader) -> Non
     answer = await reader.order("nobody")
     assert answer.value.is_empty
     assert (await reader.invoice("nobody")).value == []
-    assert (await reader.customer("nobody")).value.orders == []
+    assert (await reader.customer("nobody")).value.is_empty
 
 
 async def test_an_id_that_no_database_takes_is_refused(reader: OrderReader) -> None:
@@ -98,6 +98,11 @@ async def test_invoices_and_customers_are_found_over_all_shards(reader: OrderRea
     assert [order.order_id for order in customer.value.orders] == names[:0:-1]
     assert customer.value.more
     assert not (await reader.customer("c-7", limit=4)).value.more
+    assert customer.value.person is None
+    await writer.person("c-7")
+    known = (await reader.customer("c-7")).value
+    assert known.person is not None
+    assert (known.person.email, known.opted_out) == ("grace@example.com", ["sms"])
     [found] = (await reader.invoice(f"inv-{names[3]}")).value
     assert found.order_id == names[3]
     [same] = (await reader.invoice(f"inv-{names[3]}", names[3])).value
@@ -160,7 +165,7 @@ async def test_a_replica_may_catch_up_within_its_time(
     settings: Settings, bench: Bench, writer: Writer, pair: Pair
 ) -> None:
     name = writer.name()
-    async with reader_of(settings, catch_up_ms=10_000, timeout_s=3) as patient:
+    async with reader_of(settings, catch_up_ms=10_000, patience_ms=10_000, timeout_s=10) as patient:
         await patient.order("warm", mode=Mode.REPLICA)
         with held_back(pair):
             await writer.order(name)
@@ -175,7 +180,7 @@ async def test_a_replica_is_asked_where_it_stands_before_it_is_asked_for_data(
 ) -> None:
     """It catches up between two of its answers: the data must be from after that, not from before."""
     name = writer.name()
-    async with reader_of(proxied.settings, catch_up_ms=10_000) as reader:
+    async with reader_of(proxied.settings, catch_up_ms=10_000, patience_ms=10_000, timeout_s=10) as reader:
         await reader.order("warm", mode=Mode.REPLICA)
         with held_back(pair):
             await writer.order(name)
@@ -373,7 +378,7 @@ async def test_a_server_that_hangs_does_not_hold_up_the_reads_that_follow(
         async with asyncio.timeout(10):
             roles = [await role(reader, name, Mode.HEDGED) for _ in range(40)]
         assert set(roles) == {"primary"}
-        assert reader.pairs[SHARD].asked <= reader.pairs[SHARD].reads * 1.05 + 1
+        assert reader.pairs[SHARD].asked <= reader.pairs[SHARD].reads * 1.05 + 2
 
 
 async def test_a_lost_answer_does_not_spoil_the_next_one(proxied: Proxies, writer: Writer) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StorageRejectedError, StorageTimeoutError, StorageUnavailableError
 from pipeline.reading.endpoint import Endpoint
-from pipeline.reading.hedging import Contest, HedgeBudget, cheapest_first, hedge_delay_s
+from pipeline.reading.hedging import Contest, HedgeBudget, Plan, are_slow, cheapest_first, hedge_delay_s
 from pipeline.reading.latency import Latency
 from pipeline.settings import ReadSettings
 
@@ -96,21 +96,27 @@ async def run(contest: Contest, timeout_s: float = LONG_S) -> str:
 
 async def test_the_first_server_alone_is_asked_when_it_answers() -> None:
     one, two = endpoint("one"), endpoint("two")
-    contest = Contest([one, two], answering(one="1", two="2"), budget=HedgeBudget(1), delay_s=LONG_S)
+    contest = Contest(
+        [one, two], answering(one="1", two="2"), budget=HedgeBudget(1), plan=Plan(delay_s=LONG_S)
+    )
     assert await run(contest) == "1"
     assert (one.asked, two.asked) == (1, 0)
 
 
 async def test_the_second_is_asked_when_the_first_takes_long() -> None:
     one, two = endpoint("one"), endpoint("two")
-    contest = Contest([one, two], answering(one="hang", two="2"), budget=HedgeBudget(1), delay_s=SHORT_S)
+    contest = Contest(
+        [one, two], answering(one="hang", two="2"), budget=HedgeBudget(1), plan=Plan(delay_s=SHORT_S)
+    )
     assert await run(contest) == "2"
     assert (one.asked, two.asked, contest.asked) == (1, 1, 2)
 
 
 async def test_the_first_may_still_win_after_a_hedge() -> None:
     one, two, gate = endpoint("one"), endpoint("two"), asyncio.Event()
-    contest = Contest([one, two], answering(one=gate, two="hang"), budget=HedgeBudget(1), delay_s=SHORT_S)
+    contest = Contest(
+        [one, two], answering(one=gate, two="hang"), budget=HedgeBudget(1), plan=Plan(delay_s=SHORT_S)
+    )
     running = asyncio.create_task(run(contest))
     while not two.asked:  # noqa: ASYNC110  # the hedge sets no signal
         await asyncio.sleep(0.001)
@@ -120,7 +126,9 @@ async def test_the_first_may_still_win_after_a_hedge() -> None:
 
 async def test_a_race_asks_both_at_once_and_takes_the_quicker() -> None:
     one, two = endpoint("one"), endpoint("two")
-    contest = Contest([one, two], answering(one="hang", two="2"), budget=HedgeBudget(0), at_once=True)
+    contest = Contest(
+        [one, two], answering(one="hang", two="2"), budget=HedgeBudget(0), plan=Plan(at_once=True)
+    )
     assert await run(contest) == "2"
     assert (one.asked, two.asked) == (1, 1)
 
@@ -129,7 +137,9 @@ async def test_a_failure_is_no_answer_and_needs_no_hedge() -> None:
     one, two, budget = endpoint("one"), endpoint("two"), HedgeBudget(0)
     budget.spend()
     for at_once in (False, True):
-        contest = Contest([one, two], answering(one=away("one"), two="2"), budget=budget, at_once=at_once)
+        contest = Contest(
+            [one, two], answering(one=away("one"), two="2"), budget=budget, plan=Plan(at_once=at_once)
+        )
         assert await run(contest) == "2"
 
 
@@ -182,7 +192,7 @@ def test_hedges_stay_below_their_share_of_all_reads(wants: list[bool]) -> None:
 async def test_without_a_hedge_left_the_second_is_not_asked() -> None:
     one, two, budget = endpoint("one"), endpoint("two"), HedgeBudget(0)
     assert budget.spend()
-    contest = Contest([one, two], answering(one="hang", two="2"), budget=budget, delay_s=0.001)
+    contest = Contest([one, two], answering(one="hang", two="2"), budget=budget, plan=Plan(delay_s=0.001))
     with pytest.raises(StorageTimeoutError):
         await run(contest, timeout_s=0.05)
     assert two.asked == 0
@@ -191,7 +201,7 @@ async def test_without_a_hedge_left_the_second_is_not_asked() -> None:
 async def test_a_read_that_was_refused_a_hedge_gets_the_next_there_is() -> None:
     one, two, budget = endpoint("one"), endpoint("two"), HedgeBudget(1)
     assert budget.spend()
-    contest = Contest([one, two], answering(one="hang", two="2"), budget=budget, delay_s=0.001)
+    contest = Contest([one, two], answering(one="hang", two="2"), budget=budget, plan=Plan(delay_s=0.001))
     running = asyncio.create_task(run(contest))
     await asyncio.sleep(0.02)
     assert two.asked == 0
@@ -199,12 +209,22 @@ async def test_a_read_that_was_refused_a_hedge_gets_the_next_there_is() -> None:
     assert await running == "2"
 
 
+async def test_a_server_that_takes_too_long_is_away_whatever_the_budget() -> None:
+    one, two, budget = endpoint("one"), endpoint("two"), HedgeBudget(0)
+    assert budget.spend()
+    plan = Plan(delay_s=0.001, patience_s=SHORT_S)
+    assert await run(Contest([one, two], answering(one="hang", two="2"), budget=budget, plan=plan)) == "2"
+    assert (one.asked, two.asked) == (1, 1)
+
+
 async def test_no_second_request_where_losers_hold_the_connections() -> None:
     one, two = endpoint("one"), endpoint("two", ReadSettings(losers_max=1, loser_limit_s=LONG_S))
     loser = two.start(answering(two="hang"))
     await asyncio.sleep(0)
     loser.abandon()
-    contest = Contest([one, two], answering(one="hang", two="2"), budget=HedgeBudget(1), delay_s=0.001)
+    contest = Contest(
+        [one, two], answering(one="hang", two="2"), budget=HedgeBudget(1), plan=Plan(delay_s=0.001)
+    )
     with pytest.raises(StorageTimeoutError):
         await run(contest, timeout_s=0.05)
     loser.cut()
@@ -220,8 +240,8 @@ def measured(*seconds: float) -> Endpoint:
     return made
 
 
-def delay(*endpoints: Endpoint) -> float | None:
-    return hedge_delay_s(endpoints, initial_s=0.01, least_s=0.001, slow_s=0.1)
+def delay(*endpoints: Endpoint) -> float:
+    return hedge_delay_s(endpoints, initial_s=0.01, least_s=0.001)
 
 
 def test_the_delay_is_the_95th_percentile_of_the_healthier_server() -> None:
@@ -236,11 +256,11 @@ def test_the_delay_is_the_given_one_until_enough_is_measured() -> None:
     assert delay(measured(*[0.000_01] * 32)) == 0.001
 
 
-def test_there_are_no_hedges_when_both_are_slow() -> None:
-    slow, healthy = measured(*[0.2] * 32), measured(*[0.002] * 32)
-    assert delay(slow, slow) is None
-    assert delay(slow, healthy) == 0.002
-    assert delay(slow, measured()) == 0.2
+def test_both_are_slow_when_the_median_answer_of_each_is() -> None:
+    slow, healthy = measured(*[0.2] * 32), measured(*[0.002] * 20, *[0.2] * 12)
+    assert are_slow([slow, slow], 0.1)
+    assert not are_slow([slow, healthy], 0.1)
+    assert not are_slow([slow, measured()], 0.1)
 
 
 def test_old_answers_are_forgotten() -> None:
@@ -280,7 +300,9 @@ async def test_a_server_that_hangs_is_passed_over_before_anything_is_measured() 
 
 async def test_a_loser_is_left_to_finish() -> None:
     one, two, gate = endpoint("one", ReadSettings(loser_limit_s=LONG_S)), endpoint("two"), asyncio.Event()
-    contest = Contest([one, two], answering(one=gate, two="2"), budget=HedgeBudget(1), delay_s=SHORT_S)
+    contest = Contest(
+        [one, two], answering(one=gate, two="2"), budget=HedgeBudget(1), plan=Plan(delay_s=SHORT_S)
+    )
     assert await run(contest) == "2"
     [loser] = one.losers
     gate.set()
@@ -293,7 +315,9 @@ async def test_a_loser_is_left_to_finish() -> None:
 
 async def test_a_loser_is_cut_off_at_its_limit_without_being_cancelled() -> None:
     one, two = endpoint("one"), endpoint("two")
-    contest = Contest([one, two], answering(one="hang", two="2"), budget=HedgeBudget(1), delay_s=SHORT_S)
+    contest = Contest(
+        [one, two], answering(one="hang", two="2"), budget=HedgeBudget(1), plan=Plan(delay_s=SHORT_S)
+    )
     assert await run(contest) == "2"
     [loser] = one.losers
     await asyncio.wait_for(asyncio.wait({loser.task}), timeout=5)
