@@ -3,6 +3,7 @@
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -63,5 +64,5 @@ def _is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1.0) as answer:  # noqa: S310  # our own loopback URL
             return bool(answer.status == 200)  # noqa: PLR2004
-    except (URLError, OSError):
+    except (URLError, HTTPException, OSError):
         return False

@@ -5,6 +5,7 @@ import shutil
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -95,7 +96,7 @@ class Etcd:
         try:
             with urllib.request.urlopen(f"{self._url}/health", timeout=1.0) as answer:  # noqa: S310  # our own loopback URL
                 return bool(json.load(answer).get("health") == "true")
-        except (URLError, OSError):
+        except (URLError, HTTPException, OSError):
             return False
 
     def secure(self) -> None:
@@ -144,7 +145,7 @@ class Etcd:
             if accept and accept in text:
                 return {}
             raise StackError(f"etcd refuses {path}: {text.strip()} (log: {self._log})") from error
-        except (URLError, OSError) as error:
+        except (URLError, HTTPException, OSError) as error:
             raise StackError(f"etcd does not answer at {self._url}: {error} (log: {self._log})") from error
 
 

@@ -4,6 +4,7 @@ import json
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 
@@ -81,5 +82,5 @@ class PatroniApi:
         except HTTPError as error:
             text = error.read().decode(errors="replace").strip()
             raise StackError(f"Patroni of {self.name} refuses {path}: {text}") from error
-        except (URLError, OSError) as error:
+        except (URLError, HTTPException, OSError) as error:
             raise StackError(f"Patroni of {self.name} does not answer: {error}") from error

@@ -1,30 +1,35 @@
 """Ports on loopback: the preferred one where it is free, else any free one."""
 
+import secrets
 import socket
 
 HOST = "127.0.0.1"
 
 # Away from the defaults (5672, 5432, 25, 4369), so that the stack lives beside a system's own servers.
+# And below the ports of outgoing connections: who asks again and again whether a server on one of those is up will one
+# day be given that very port by the kernel, be connected to himself, and keep the server from binding it.
 PREFERRED = {
-    "amqp": 35672,
-    "amqp_dist": 35673,
-    "epmd": 35674,
-    "management": 35675,
-    "etcd": 35676,
-    "etcd_peer": 35677,
-    "smtp": 35025,
-    "smtp_api": 35026,
-    "twilio": 35080,
+    "amqp": 27672,
+    "amqp_dist": 27673,
+    "epmd": 27674,
+    "management": 27675,
+    "etcd": 27676,
+    "etcd_peer": 27677,
+    "smtp": 27025,
+    "smtp_api": 27026,
+    "twilio": 27080,
 }
-FIRST_SHARD_PORT = 35432
-FIRST_API_PORT = 35800
+_FIRST_ANY = 20_000
+_FIRST_OUTGOING = 32_768  # the kernel's default
+FIRST_SHARD_PORT = 27432
+FIRST_API_PORT = 27800
 
 
 def preferred_port(name: str) -> int:
     """Return the port a component would like.
 
-    Shards count up from 35432: primary and replica, or the members `a` and `b`, in turn. A member's Patroni
-    (`shard0-a-api`) counts up from 35800 in the same way.
+    Shards count up from 27432: primary and replica, or the members `a` and `b`, in turn. A member's Patroni
+    (`shard0-a-api`) counts up from 27800 in the same way.
     """
     if name in PREFERRED:
         return PREFERRED[name]
@@ -50,10 +55,8 @@ def choose_port(name: str, taken: set[int], before: int | None = None) -> int:
         if port and port not in taken and is_free(port):
             return port
     while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
+        port = _FIRST_ANY + secrets.randbelow(_FIRST_OUTGOING - _FIRST_ANY)
+        if port not in taken and is_free(port):
             return port
 
 

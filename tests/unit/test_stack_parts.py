@@ -34,6 +34,11 @@ def test_preferred_ports_keep_away_from_the_defaults_and_from_each_other() -> No
     ports = [preferred_port(name) for name in names]
     assert len(set(ports)) == len(ports)
     assert not DEFAULT_PORTS & set(ports)
+    assert max(ports) < first_outgoing_port()  # else whoever waits for a server may be connected to himself
+
+
+def first_outgoing_port() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
 def test_a_taken_port_gives_way_to_a_free_one() -> None:
@@ -44,6 +49,7 @@ def test_a_taken_port_gives_way_to_a_free_one() -> None:
         assert not is_free(port)
         chosen = choose_port("amqp", {preferred_port("amqp")}, before=port)
         assert chosen not in (port, preferred_port("amqp"))
+        assert chosen < first_outgoing_port()
 
 
 def test_the_state_survives_and_an_unreadable_one_counts_as_none(tmp_path: Path) -> None:
