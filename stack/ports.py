@@ -6,8 +6,8 @@ import socket
 HOST = "127.0.0.1"
 
 # Away from the defaults (5672, 5432, 25, 4369), so that the stack lives beside a system's own servers.
-# And below the ports of outgoing connections: who asks again and again whether a server on one of those is up will one
-# day be given that very port by the kernel, be connected to himself, and keep the server from binding it.
+# And below the ports of outgoing connections: who asks again and again whether a server on one of those is
+# up will one day be given that very port, be connected to himself, and keep the server from binding it.
 PREFERRED = {
     "amqp": 27672,
     "amqp_dist": 27673,
