@@ -21,7 +21,8 @@ MIGRATION_LOCK = 0x706F_7374
 LOCK_WAIT_S = 30.0
 _POLL_S = 0.2
 _STATEMENT_TIMEOUT_S = 3600.0  # an index on a large table takes its time
-_TABLE_WAIT = "SET LOCAL lock_timeout = '3s'"  # whoever waits for a table makes everybody behind it wait
+_TABLE_WAIT = "SET lock_timeout = '3s'"  # whoever waits for a table makes everybody behind it wait
+_ANY_WAIT = "SET lock_timeout = 0"
 _LOCK_NOT_AVAILABLE = "55P03"
 _LOCK_HOLDER = """
 SELECT pid FROM pg_locks
@@ -108,6 +109,9 @@ async def _apply(connection: asyncpg.Connection, shard: str, migration: Migratio
     try:
         if migration.outside_statements is not None:
             for statement in migration.outside_statements:
+                # One that builds concurrently waits for transactions, and nobody waits for it meanwhile.
+                wait = _ANY_WAIT if "CONCURRENTLY" in statement else _TABLE_WAIT
+                await connection.execute(wait)
                 await connection.execute(statement, timeout=_STATEMENT_TIMEOUT_S)
             await _record(connection, migration)
             return

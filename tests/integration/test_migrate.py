@@ -14,7 +14,7 @@ from commands import postorder
 from spare_database import elsewhere, spare_databases
 
 from consumers.migration import migrate_all, planned, read_states
-from pipeline.errors import MigrationError, SchemaVersionError
+from pipeline.errors import MigrationError, PostorderError, SchemaVersionError
 from pipeline.settings import Settings
 from pipeline.storage import migrator
 from pipeline.storage.cluster import Cluster
@@ -168,12 +168,13 @@ async def test_outside_a_transaction_a_failure_half_way_is_mended_by_the_next_ru
     assert [await shard.value(valid) for shard in shards] == [True, True]
 
 
+@pytest.mark.parametrize("how", ["", "-- outside a transaction\n"])
 async def test_a_table_in_use_is_not_waited_for_long(
-    fresh: Settings, shards: list[Database], folder: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Settings, shards: list[Database], folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     await migrate_all(fresh)
-    monkeypatch.setattr(migrator, "_TABLE_WAIT", "SET LOCAL lock_timeout = '100ms'")
-    (folder / f"{NEXT:04d}_expand_probe.sql").write_text("ALTER TABLE orders ADD COLUMN probe text;")
+    monkeypatch.setattr(migrator, "_TABLE_WAIT", "SET lock_timeout = '100ms'")
+    (folder / f"{NEXT:04d}_expand_probe.sql").write_text(f"{how}ALTER TABLE orders ADD COLUMN probe text;\n")
     await shards[1].execute("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE")
     with pytest.raises(
         MigrationError, match=r"shard1: .*_expand_probe stopped: a table is in use: run again"
@@ -289,12 +290,14 @@ async def test_a_move_that_began_after_the_first_look_is_refused_as_well(
     assert await shards[0].numbers() == list(range(1, LAST + 1))
 
 
-async def test_a_replica_given_as_primary_is_refused(fresh: Settings, settings: Settings) -> None:
-    wrong = msgspec.structs.replace(fresh.shards[1], primary=settings.shards[1].replica)
-    with pytest.raises(
-        MigrationError, match=r"shard1 primary at .* is a replica: correct shards.shard1.primary"
-    ):
+@pytest.mark.parametrize("asking", ["", "?target_session_attrs=any"])
+async def test_a_replica_given_as_primary_is_refused(
+    fresh: Settings, settings: Settings, shards: list[Database], asking: str
+) -> None:
+    wrong = msgspec.structs.replace(fresh.shards[1], primary=settings.shards[1].replica + asking)
+    with pytest.raises(PostorderError, match=r"shard1 primary.* is a replica"):
         await migrate_all(msgspec.structs.replace(fresh, shards=(fresh.shards[0], wrong)))
+    assert await shards[0].relations() == 0
 
 
 # --- as commands -----------------------------------------------------------------------------------

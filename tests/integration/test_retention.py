@@ -229,8 +229,8 @@ async def test_nothing_is_ever_deleted_with_keep_days_zero(shard: Rows, bench: B
 async def test_files_stop_growing(shard: Rows) -> None:
     """Sixteen days of 10,000 events, of which three are kept: files hold a few days' worth, not sixteen.
 
-    A few, not four: what a delete leaves can be used again once the replica has said that it needs it no more,
-    once a second, and a day takes less here.
+    A few, not four: what a delete leaves can be used again once the replica has said that it needs it no
+    more, once a second, and a day takes less here.
     """
     sizes = []
     for day in range(16):
