@@ -1,5 +1,6 @@
 """Makes the maps of a change, one epoch after the other. Only the coordinator in charge may."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -7,6 +8,7 @@ import structlog
 from pipeline.errors import PostorderError
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.shard import Shard
 from pipeline.storage.slot_ownership import SlotOwnership
 
 log = structlog.get_logger(__name__)
@@ -33,12 +35,12 @@ class MapMaker:
     async def spread(self, but: Iterable[str] = ()) -> None:
         """Give the map to the shards that the change does not concern. One that is away gets it later."""
         left_out = set(but)
-        for shard in self._cluster:
-            if shard.name in left_out:
-                continue
-            try:
-                await SlotOwnership(shard.name, shard.primary).adopt(self.current)
-            except PostorderError as error:
-                if not error.retryable:
-                    raise
-                log.warning("shard_map.not_spread", shard=shard.name, error=str(error))
+        await asyncio.gather(*(self._give(shard) for shard in self._cluster if shard.name not in left_out))
+
+    async def _give(self, shard: Shard) -> None:
+        try:
+            await SlotOwnership(shard.name, shard.primary).adopt(self.current)
+        except PostorderError as error:
+            if not error.retryable:
+                raise
+            log.warning("shard_map.not_spread", shard=shard.name, error=str(error))

@@ -79,6 +79,7 @@ class MoveWork:
         await self._at_target.expect(self.move, self._maps.current.epoch)
         await self._copy()
         await self._prepare_way_back()
+        self._tell(Phase.WAY_BACK)
         await self._note("flipping", MoveState.RUNNING)
         await self._flip_all(forward=True)
         await self._note("moved", MoveState.MOVED)
@@ -95,14 +96,24 @@ class MoveWork:
             await self._calm()
             await self._note("copying", MoveState.RUNNING)
             await link.drop()
+            await self._keep_deletions_here(sorted(there))
             await self._delete(self.move.target)
             await link.create(left, copy=True)
         await link.until_ready(self._tell_copy, _COPY_S)
+
+    async def _keep_deletions_here(self, there: list[int]) -> None:
+        """See to it that what a broken copy left can be deleted on the target, and not on the source too."""
+        back = self._link(forward=False)
+        if not there:
+            await back.drop()
+        elif (await back.state()).published:
+            await back.publish(there)
 
     async def _prepare_way_back(self) -> None:
         """Have a link from target to source before the first flip, for what is written from then on."""
         link = self._link(forward=False)
         if (await link.state()).is_whole:
+            await link.publish(self.move.slots)  # a copy that was made anew had left some out
             return
         if await self._at_target.held(self.move.slots):
             log.error("move.no_way_back", move=str(self.move))

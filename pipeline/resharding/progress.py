@@ -13,6 +13,7 @@ class Phase(StrEnum):
 
     WAITING = "waiting for replicas"
     COPYING = "copying"
+    WAY_BACK = "way back is open"
     FLIPPING = "flipping"
     BACK = "flipping back"
     CLEANING = "deleting moved rows"

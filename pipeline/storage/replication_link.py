@@ -104,7 +104,11 @@ class ReplicationLink:
             async with move_step(node, self._move) as connection:
                 await connection.execute(MOVES["forget_markers"], [self._marker])
         async with move_step(self._publisher, self._move) as connection:
-            await connection.execute(self._publication(slots))
+            await connection.execute(
+                f"CREATE PUBLICATION {self.name} FOR TABLE {self._tables(slots)} "
+                "WITH (publish = 'insert, update, delete')",
+                timeout=_MAKE_SLOT_S,
+            )
         async with move_step(self._publisher, self._move) as connection:
             await connection.fetchval(MOVES["create_slot"], self.name, timeout=_MAKE_SLOT_S)
         async with move_step(self._subscriber, self._move) as connection:
@@ -123,15 +127,19 @@ class ReplicationLink:
                 "run `postorder migrate`"
             )
 
-    def _publication(self, slots: Sequence[int]) -> str:
-        """Return the statement. All that it names is a constant, our own id, or a number."""
+    async def publish(self, slots: Sequence[int]) -> None:
+        """Carry just these slots from now on: what is done to others on the publisher stays there."""
+        async with move_step(self._publisher, self._move) as connection:
+            await connection.execute(
+                f"ALTER PUBLICATION {self.name} SET TABLE {self._tables(slots)}", timeout=_MAKE_SLOT_S
+            )
+
+    def _tables(self, slots: Sequence[int]) -> str:
+        """Return what is published. All that it names is a constant, our own id, or a number."""
         numbers = ",".join(str(int(slot)) for slot in slots)
         filters = [f"{table} WHERE (slot = ANY ('{{{numbers}}}'::smallint[]))" for table in MOVING_TABLES]
         filters.append(f"slot_marker WHERE (move_id = '{self._marker}'::uuid)")
-        return (
-            f"CREATE PUBLICATION {self.name} FOR TABLE {', '.join(filters)} "
-            "WITH (publish = 'insert, update, delete')"
-        )
+        return ", ".join(filters)
 
     # --- dropping ---------------------------------------------------------------------------------------
 
@@ -198,13 +206,3 @@ class ReplicationLink:
                     if (await connection.fetchval(MOVES["marker"], self._marker) or 0) >= marker:
                         return
                 await asyncio.sleep(_POLL_S / 10)
-
-    async def pause(self) -> None:
-        """Apply nothing more until `resume`. What is written meanwhile stays in the publisher's WAL."""
-        async with move_step(self._subscriber, self._move) as connection:
-            await connection.execute(f"ALTER SUBSCRIPTION {self.name} DISABLE")
-
-    async def resume(self) -> None:
-        """Go on applying."""
-        async with move_step(self._subscriber, self._move) as connection:
-            await connection.execute(f"ALTER SUBSCRIPTION {self.name} ENABLE")

@@ -12,7 +12,7 @@ from moving_shards import Moving, Writing, check_all_once, moving_shards, verifi
 from real_stack import order_event
 from spare_database import elsewhere
 
-from consumers.resharding import aborted, carry_out, finished, opened
+from consumers.resharding import aborted, carry_out, finished, opened, resumed
 from pipeline.errors import CoordinatorReplacedError, PostorderError, ReshardingError, SlotsMovedError
 from pipeline.resharding.change import begin, take_over
 from pipeline.resharding.coordinator import Coordinator
@@ -48,11 +48,13 @@ class Interruption(BaseException):
 
 
 def interrupted_after(flips: int):
-    """A report that ends the coordinator after so many groups were flipped."""
+    """A report that ends the coordinator after so many groups were flipped; 0: when it begins to flip."""
     left = flips
 
     def report(progress: Progress) -> None:
         nonlocal left
+        if progress.phase is Phase.WAY_BACK and not flips:
+            raise Interruption
         if progress.phase is Phase.FLIPPING:
             left -= 1
             if left <= 0:
@@ -72,6 +74,7 @@ async def moving(
 @pytest.fixture
 async def flow(moving: Moving) -> AsyncIterator[Flow]:
     flow = Flow(moving.bench, park_after_s=10.0)
+    moving.bench.cluster.on_map.append(flow.processor.resort)  # as the pipeline does
     await flow.processor.start()
     yield flow
     await flow.processor.stop()
@@ -200,6 +203,41 @@ async def test_rows_that_differ_stop_the_move_and_pause_nothing(moving: Moving, 
         assert paused == []
         await aborted(moving.settings, Limits(), nobody)
     await check_all_once(moving, orders)
+
+
+@pytest.mark.parametrize("flips", [0, 2], ids=["before the first flip", "after some flips"])
+async def test_a_link_that_was_lost_is_made_anew(moving: Moving, flow: Flow, flips: int) -> None:
+    """As after a failover of the source. What is deleted on the target for it must not travel back."""
+    async with writing(flow) as orders:
+        with pytest.raises(Interruption):
+            await carry_out(moving.settings, add_few, Limits(), interrupted_after(flips), finish=False)
+        [link] = [link for link in await moving.links() if link.startswith("slot postorder_move_")]
+        await drop_slot(moving, link.split()[1])
+        await resumed(moving.settings, Limits(), nobody, forward=False)
+        held = await verified(moving)
+        assert held.problems == ()
+        await finished(moving.settings, Limits(), nobody)
+    await check_all_once(moving, orders)
+
+
+async def drop_slot(moving: Moving, name: str) -> None:
+    """Drop it as soon as its reader is between two attempts."""
+
+    async def dropped() -> bool:
+        try:
+            await moving.bench.execute(
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", name
+            )
+            await moving.bench.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+                "WHERE slot_name = $1 AND database = current_database()",
+                name,
+            )
+        except asyncpg.ObjectInUseError:
+            return False
+        return True
+
+    await moving.bench.until_true(dropped)
 
 
 async def test_a_replica_that_lags_holds_the_copy_up(
