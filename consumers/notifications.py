@@ -128,7 +128,7 @@ def _contacts(
         router=cluster.router,
         read=persons.read,
         refresh=cluster.refresh,
-        grace_s=settings.notifications.grace_window_s,
+        wait_s=settings.notifications.contact_wait_s,
         clock=clock,
         tasks=new_tasks(),
     )

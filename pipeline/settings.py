@@ -113,6 +113,9 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     grace_window_s: Annotated[
         Annotated[float, Meta(ge=0, le=86_400)], _about("how long an order mail waits for its invoice")
     ] = 5.0
+    contact_wait_s: Annotated[
+        Seconds, _about("how long a message waits for a customer who is not known yet")
+    ] = 300.0
     message_lifetime_s: Annotated[Seconds, _about("an unsent message expires after this")] = 86_400.0
     lease_s: Annotated[Seconds, _about("a claim not settled in this time becomes unknown")] = 60.0
     claim_max: Annotated[Count, _about("messages claimed from one shard at once")] = 100

@@ -60,7 +60,7 @@ class ContactBook:
         router: Router,
         read: ReadPersons,
         refresh: Callable[[], Awaitable[None]],
-        grace_s: float,
+        wait_s: float,
         clock: Clock,
         tasks: Tasks,
         entries_max: int = ENTRIES_MAX,
@@ -68,7 +68,7 @@ class ContactBook:
         self._router = router
         self._read = read
         self._refresh = refresh
-        self._grace_s = grace_s
+        self._wait_s = wait_s
         self._clock = clock
         self._tasks = tasks
         self._entries_max = entries_max
@@ -99,7 +99,7 @@ class ContactBook:
         if _has_text(claim.phone) or _has_text(claim.email):
             return claim
         if not person.is_known:
-            if claim.age_s < self._grace_s:
+            if claim.age_s < self._wait_s:
                 raise ThrottledError("contact_unknown", "nothing is known of the customer yet")
             raise RecipientRefusedError("contact_unknown", "nothing is known of the customer")
         return msgspec.structs.replace(

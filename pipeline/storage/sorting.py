@@ -32,6 +32,9 @@ class Sorting:
         self.quarantined: dict[bytes, tuple[QuarantineRow, int]] = {}
         self.duplicates = 0
         self._places: dict[_Key, int] = {}
+        # Further ones of an identity: what they are depends on what is stored, which is not known yet.
+        self._followers: list[tuple[_Key, int, bytes]] = []
+        self._stored: dict[_Key, bytes] = {}
         for place, row in enumerate(rows):
             if isinstance(row, QuarantineRow):
                 self._quarantine(row)
@@ -44,13 +47,20 @@ class Sorting:
         if known is row:
             self._places[key] = place
         else:
-            self._settle(place, row.payload_hash == known.payload_hash)
+            self._followers.append((key, place, row.payload_hash))
 
     def settle_known(self, key: _Key, payload_hash: bytes) -> None:
         """Take out an event whose identity was stored before: a duplicate or, with other data, a conflict."""
         row = self._events.pop(key, None)
         if row is not None:
+            self._stored[key] = payload_hash
             self._settle(self._places[key], row.payload_hash == payload_hash)
+
+    def settle_followers(self) -> None:
+        """Settle the further events of an identity, against what is stored or about to be. Call once."""
+        for key, place, payload_hash in self._followers:
+            first = self._events.get(key)
+            self._settle(place, payload_hash == (first.payload_hash if first else self._stored[key]))
 
     def _settle(self, place: int, same: bool) -> None:  # noqa: FBT001  # the one question asked
         if same:
@@ -68,7 +78,7 @@ class Sorting:
         return sorted(self._events.values(), key=_key_order)
 
     def counts(self) -> BatchCounts:
-        """Return the sums. Call after the events already known were settled."""
+        """Return the sums. Call after the events already known and the followers were settled."""
         quarantined = sum(seen for _, seen in self.quarantined.values())
         kinds = Counter(map(type, self._events.values()))
         orders, customers = kinds[OrderRow], kinds[CustomerRow]

@@ -104,6 +104,7 @@ class IntakeWriter:
                 await prove_ownership(connection, self._node.name, {row.slot for row in rows})
             if events:
                 await self._store(connection, batch, events, known, careful=careful)
+            batch.settle_followers()
             if batch.quarantined:
                 await _quarantine(connection, batch)
             counts = batch.counts()

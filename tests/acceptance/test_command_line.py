@@ -125,5 +125,5 @@ async def test_another_list_of_shards_than_was_migrated_is_refused(
     (tmp_path / "postorder.toml").write_text(one_less)
     done = postorder("run", "--only", "order-processed", cwd=tmp_path)
     assert done.returncode == 1
-    assert "shard0 owns" in done.stderr
+    assert "names shard1, the settings do not: add it under [[shards]]" in done.stderr
     assert "Traceback" not in done.stderr

@@ -44,7 +44,7 @@ async def messages(bench: Bench, order_id: str) -> dict[str, tuple[str, str | No
 
 
 async def test_customers_get_what_they_want_where_they_are_by_now(bench: Bench, run_pipeline) -> None:
-    with run_pipeline(notifications_grace_window_s="0", **QUICK):
+    with run_pipeline(notifications_grace_window_s="0", notifications_contact_wait_s="0.01", **QUICK):
         await bench.publish(
             customer_event("c-1", updated_at=at(1), name="Grace", phone="030 901820", country="DE"),
             customer_event("c-2", updated_at=at(1), phone="not a number", consent={"email": "out"}),
@@ -87,7 +87,7 @@ async def test_a_message_waits_for_a_customer_who_is_not_known_yet(bench: Bench,
     async def waits() -> bool:
         return (await messages(bench, "o-1")).get("sms") == ("pending", "contact_unknown")
 
-    with run_pipeline(notifications_grace_window_s="60", **QUICK):
+    with run_pipeline(**QUICK):
         await bench.publish(order_of("o-1", "c-1"))
         await bench.until(waits, "the SMS waits for its recipient")
         await bench.publish(customer_event("c-1"))
@@ -115,7 +115,7 @@ class Flow:
             router=cluster.router,
             read=self.persons.read,
             refresh=cluster.refresh,
-            grace_s=0,
+            wait_s=0,
             clock=clock,
             tasks=self._tasks,
         )

@@ -1,6 +1,5 @@
 """The intake transaction on a real shard, and what the processor makes of its failures."""
 
-
 import orjson
 import pytest
 from flow import Flow

@@ -84,7 +84,7 @@ async def book(shards: Shards, clock: TurnedClock) -> AsyncIterator[ContactBook]
         router=router,
         read=shards.read,
         refresh=refresh,
-        grace_s=5,
+        wait_s=5,
         clock=clock,
         tasks=Tasks(lambda _name, error: crashes.append(error)),
         entries_max=3,

@@ -76,6 +76,7 @@ def judged(items: Sequence[Item], before: Sequence[Item] = ()) -> list[Judged]:
         return row
 
     sorting = Sorting([item.row for item in together], as_quarantined)
+    sorting.settle_followers()
     first = {id(row) for row in sorting.new_events()}
     return [_judged(item, first, refused.get(id(item))) for item in items]
 
