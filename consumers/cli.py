@@ -9,10 +9,11 @@ from rich.console import Console
 
 from consumers.bootstrap import Process, Role
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
-from consumers.migrate_commands import migrate_app
 from consumers.get_commands import get_app
+from consumers.migrate_commands import migrate_app
 from consumers.quarantine_commands import quarantine_app
 from consumers.retention_commands import retention_app
+from consumers.shards_commands import shards_app
 from consumers.stack_commands import stack_app
 from pipeline.errors import PostorderError, SettingsError
 
@@ -30,6 +31,7 @@ app.add_typer(migrate_app, name="migrate")
 app.add_typer(get_app, name="get")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(retention_app, name="retention")
+app.add_typer(shards_app, name="shards")
 app.add_typer(stack_app, name="stack")
 
 
@@ -54,7 +56,10 @@ def complain(text: str) -> None:
 @app.command()
 def run(
     only: Annotated[
-        str, typer.Option(help="Comma-separated: order-processed, invoice-generated, notifications.")
+        str,
+        typer.Option(
+            help="Comma-separated: order-processed, invoice-generated, customer-updated, notifications."
+        ),
     ] = "",
     config: ConfigOption = None,
 ) -> None:
