@@ -1,22 +1,16 @@
-"""Keeps a process's shard map fresh: it listens on every shard, and looks again after each silence."""
+"""Keeps a process's shard map fresh: it listens on every shard, and looks again after each silence.
 
-import asyncio
+A notice can be missed; a writer with an old map finds out by itself anyway.
+"""
 
 import asyncpg
-import structlog
 
-from pipeline.backoff import Backoff
 from pipeline.clock import Clock
-from pipeline.errors import PostorderError
 from pipeline.lifecycle import Tasks
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.listener import Listener
 from pipeline.storage.map_table import CHANGED
 from pipeline.storage.shard import Shard
-
-log = structlog.get_logger(__name__)
-
-_RETRY = Backoff(base_s=0.2, ceiling_s=5.0)
-_LOOK_INTERVAL_S = 30.0  # a NOTIFY can be missed; a writer with an old map finds out by itself anyway
 
 
 class MapKeeper:
@@ -46,46 +40,16 @@ class MapKeeper:
         await self._tasks.cancel()
 
     def _listen_to(self, shard: Shard) -> None:
-        self._tasks.start(self._listen_forever(shard), f"listen to {shard.name}")
+        listener = Listener(
+            shard,
+            CHANGED,
+            on_notice=lambda _epoch: None,
+            attend=self._look,
+            on_lost=lambda: None,
+            clock=self._clock,
+        )
+        self._tasks.start(listener.run(), f"listen to {shard.name}")
 
-    async def _listen_forever(self, shard: Shard) -> None:
-        failures = 0
-        while True:
-            try:
-                connection = await shard.primary.dedicated_connection()
-            except PostorderError as error:
-                failures += 1
-                log.debug("shard_map.not_listening", shard=shard.name, error=str(error))
-                await self._clock.sleep(_RETRY.delay_s(failures))
-                continue
-            failures = 0
-            try:
-                await self._listen(connection)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                log.info("shard_map.listener_lost", shard=shard.name, error=type(error).__name__)
-            finally:
-                connection.terminate()
-            await self._clock.sleep(_RETRY.delay_s(1))
-
-    async def _listen(self, connection: asyncpg.Connection) -> None:
-        """Refresh at each notice, until the connection is lost."""
-        news, lost = asyncio.Event(), asyncio.Event()
-
-        def on_notice(*_notice: object) -> None:
-            news.set()
-
-        def on_end(_connection: object) -> None:
-            lost.set()
-            news.set()
-
-        connection.add_termination_listener(on_end)
-        await connection.add_listener(CHANGED, on_notice)
-        news.set()  # it may have changed before anybody listened
-        while not lost.is_set():
-            try:
-                async with asyncio.timeout(_LOOK_INTERVAL_S):
-                    await news.wait()
-            except TimeoutError:
-                await connection.execute("SELECT 1")  # a peer that is gone without a word shows here
-            news.clear()
-            await self._cluster.refresh()
+    async def _look(self, connection: asyncpg.Connection) -> None:
+        await connection.execute("SELECT 1")  # a server that is gone without a word shows here
+        await self._cluster.refresh()
