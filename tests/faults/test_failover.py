@@ -183,9 +183,7 @@ class Drill:
 
 
 @pytest.fixture
-def drill(
-    ha_bench: Bench, ha_folder: Path, request: pytest.FixtureRequest, record_property
-) -> Iterator[Drill]:
+def drill(ha_bench: Bench, ha_folder: Path, request: pytest.FixtureRequest) -> Iterator[Drill]:
     made = Drill(ha_bench, ha_folder, request.node.originalname.removeprefix("test_")[:20])
     yield made
     measured = json.loads(REPORT.read_text()) if REPORT.exists() else {}
