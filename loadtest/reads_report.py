@@ -42,7 +42,7 @@ def print_reads(report: ReadsReport, console: Console) -> None:
 def _table(title: str, records: dict[str, Record]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
-    for column in ("reads", "p50 ms", "p99 ms", "p99.9 ms", "extra load", "stale", "errors", "primary"):
+    for column in ("reads", "p50 ms", "p99 ms", "p99.9 ms", "extra", "stale", "errors", "primary"):
         table.add_column(column, justify="right")
     for name, record in records.items():
         table.add_row(

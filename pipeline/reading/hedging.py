@@ -9,22 +9,24 @@ import msgspec
 from pipeline.errors import PostorderError, StorageTimeoutError, StorageUnavailableError
 from pipeline.reading.endpoint import Ask, Attempt, Endpoint
 
-_BURST = 10.0
+_BURST = 3.0
+_KEPT_BACK = 0.1  # of the budget, for repeats after failures, which are not refused
 _PRIMARY_HANDICAP = 1.5  # the primary has the writes to do
 
 
 class HedgeBudget:
-    """A token bucket: each read earns a share of a hedge. So hedges stay below that share of all reads.
+    """A token bucket: each read earns a share of a second request, so that these stay below it.
 
-    It starts with one, so that a program that reads once need not wait for a server that hangs.
+    It starts with one, so that a program that reads once need not wait for a server that hangs. Repeats after
+    a failure are not refused, but paid for, if need be later.
     """
 
     def __init__(self, share: float) -> None:
-        self._share = share
+        self._share = share * (1 - _KEPT_BACK)
         self._tokens = 1.0
 
     def __repr__(self) -> str:
-        return f"HedgeBudget({self._tokens:.2f} hedges)"
+        return f"HedgeBudget({self._tokens:.2f} requests)"
 
     def earn(self) -> None:
         """Count a read."""
@@ -36,6 +38,10 @@ class HedgeBudget:
             return False
         self._tokens -= 1
         return True
+
+    def owe(self) -> None:
+        """Count a repeat after a failure."""
+        self._tokens = max(-_BURST, self._tokens - 1)
 
 
 def cheapest_first(replica: Endpoint, primary: Endpoint, now: float) -> list[Endpoint]:
@@ -135,6 +141,7 @@ class Contest:
                 raise error  # the other server would say the same
             self.errors.append(error)
             if self._left:
+                self._budget.owe()
                 self._ask_next()
         if not self.attempts:
             raise self._all_failed()
@@ -148,6 +155,7 @@ class Contest:
         plan, limits_s = self._plan, [timeout_s - passed_s]
         if self._left and plan.patience_s is not None:
             if passed_s >= plan.patience_s:
+                self._budget.owe()
                 self._ask_next()
                 return
             limits_s.append(plan.patience_s - passed_s)

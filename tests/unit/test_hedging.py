@@ -189,6 +189,18 @@ def test_hedges_stay_below_their_share_of_all_reads(wants: list[bool]) -> None:
         assert spent <= 1 + 0.05 * number
 
 
+def test_repeats_after_failures_are_paid_for_in_hedges() -> None:
+    budget = HedgeBudget(0.05)
+    budget.owe()
+    budget.owe()
+    for _ in range(40):
+        budget.earn()
+        assert not budget.spend()  # one owed, and one to be had: 2 / 0.045 reads
+    for _ in range(5):
+        budget.earn()
+    assert budget.spend()
+
+
 async def test_without_a_hedge_left_the_second_is_not_asked() -> None:
     one, two, budget = endpoint("one"), endpoint("two"), HedgeBudget(0)
     assert budget.spend()
@@ -199,7 +211,7 @@ async def test_without_a_hedge_left_the_second_is_not_asked() -> None:
 
 
 async def test_a_read_that_was_refused_a_hedge_gets_the_next_there_is() -> None:
-    one, two, budget = endpoint("one"), endpoint("two"), HedgeBudget(1)
+    one, two, budget = endpoint("one"), endpoint("two"), HedgeBudget(2)
     assert budget.spend()
     contest = Contest([one, two], answering(one="hang", two="2"), budget=budget, plan=Plan(delay_s=0.001))
     running = asyncio.create_task(run(contest))
