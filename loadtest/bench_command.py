@@ -16,15 +16,18 @@ from loadtest.intake_report import IntakeReport, machine, now_text, print_report
 from loadtest.peer import peer_python
 from loadtest.reads_bench import SLOW_S, SLOW_SHARE, Reading, ReadsBench, Tally
 from loadtest.reads_report import ReadsReport, print_reads
+from loadtest.reshard_bench import NEW, ReshardBench, ReshardReport, print_reshard
 from loadtest.ring_bench import measure_rings, print_rings
 from loadtest.writer_bench import measure_writer, print_writer
 from pipeline.reading.consistency import Consistency, Mode
 from pipeline.settings import load_settings
 from stack.launcher import StackConfig, down, reset, up
+from stack.state import ShardConfig
 from stack.status import StackStatus
 
 CACHE = Path("var/cache")
 DATA_DIR = FOLDER / "stack"
+_SHARDS = tuple(ShardConfig(name=f"shard{number}") for number in range(3))
 
 app = typer.Typer(help="Benchmarks. Each starts a stack of its own.", no_args_is_help=True)
 
@@ -76,22 +79,37 @@ def ring() -> None:
 
 
 @app.command()
-def reads(
-    orders: Annotated[int, typer.Option(min=1000, help="Rows to read from.")] = 50_000,
-    rate: Annotated[float, typer.Option(min=10, help="Reads per second.")] = 150.0,
-    seconds: Annotated[float, typer.Option(min=1, help="For each mode and slow server.")] = 15.0,
+def reshard(
+    rate: Annotated[float, typer.Option(min=10, help="Orders per second, all the time.")] = 2000.0,
+    orders: Annotated[int, typer.Option(min=0, help="Orders there are at the beginning.")] = 100_000,
+    calm: Annotated[float, typer.Option(min=2, help="Seconds measured before and after each change.")] = 10.0,
 ) -> None:
-    """Measure reads in each mode with one slow server; write var/bench/reads.json."""
+    """Add a shard and remove it again under load; write var/bench/reshard.json."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
     try:
-        stack = up(StackConfig(data_dir=DATA_DIR), say)
+        stack = up(StackConfig(data_dir=DATA_DIR, shards=_SHARDS), say)
+        three = write_stack_settings(stack, DATA_DIR)
+        first = msgspec.structs.replace(stack, shards=[s for s in stack.shards if s.name != NEW])
+        folder = DATA_DIR / "two"
+        folder.mkdir(exist_ok=True)
+        bench = ReshardBench(write_stack_settings(first, folder), three)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            report = runner.run(_reads(stack, orders, rate, seconds))
+            add, remove = runner.run(bench.measure(rate, orders, calm))
     finally:
         down(DATA_DIR, say)
         reset(DATA_DIR, say)
-    _write("reads.json", report)
-    print_reads(report, Console())
-    typer.echo(f"{FOLDER / 'reads.json'} written")
+    report = ReshardReport(
+        at=now_text(),
+        machine=machine(),
+        command=f"python -m loadtest reshard --rate {rate:g} --orders {orders} --calm {calm:g}",
+        events_per_s=rate,
+        orders_before=orders,
+        add=add,
+        remove=remove,
+    )
+    _write("reshard.json", report)
+    print_reshard(report, Console())
+    typer.echo(f"{FOLDER / 'reshard.json'} written")
 
 
 def _write(name: str, report: msgspec.Struct) -> None:

@@ -15,8 +15,8 @@ from pipeline.storage.slot_rows import SlotRows, SlotSize
 ROWS_PER_S = 20_000.0
 """Rows copied, and deleted afterwards, in a second on 2 shared cores (docs/explanation/moving-slots.md)."""
 
-GROUPS_PER_S = 4.0
-"""Groups of slots flipped in a second, there."""
+SLOTS_PER_S = 200.0
+"""Slots flipped in a second, there."""
 
 
 class PairEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self) -> float:
         """About how long it would take, at the rates measured for the documentation."""
         rows = sum(pair.rows for pair in self.pairs)
-        return rows / ROWS_PER_S + self.slots / 16 / GROUPS_PER_S
+        return rows / ROWS_PER_S + self.slots / SLOTS_PER_S
 
 
 def planned_add(cluster: Cluster, name: str) -> tuple[SlotMove, ...]:
