@@ -79,6 +79,25 @@ def ring() -> None:
 
 
 @app.command()
+def reads(
+    orders: Annotated[int, typer.Option(min=1000, help="Rows to read from.")] = 50_000,
+    rate: Annotated[float, typer.Option(min=10, help="Reads per second.")] = 150.0,
+    seconds: Annotated[float, typer.Option(min=1, help="For each mode and slow server.")] = 15.0,
+) -> None:
+    """Measure reads in each mode with one slow server; write var/bench/reads.json."""
+    try:
+        stack = up(StackConfig(data_dir=DATA_DIR), say)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(_reads(stack, orders, rate, seconds))
+    finally:
+        down(DATA_DIR, say)
+        reset(DATA_DIR, say)
+    _write("reads.json", report)
+    print_reads(report, Console())
+    typer.echo(f"{FOLDER / 'reads.json'} written")
+
+
+@app.command()
 def reshard(
     rate: Annotated[float, typer.Option(min=10, help="Orders per second, all the time.")] = 2000.0,
     orders: Annotated[int, typer.Option(min=0, help="Orders there are at the beginning.")] = 100_000,
