@@ -67,7 +67,12 @@ async def test_an_acknowledged_event_survives_the_failover(
     router = Router(bench.cluster.shard_map)
     name = next(name for name in (f"o-{n}" for n in range(99)) if router.place(name).shard == SHARD)
     program = ("-m", "consumers") if guarded else (PROGRAM, "without_barrier:0")
-    variables = {"POSTORDER_STORAGE_COMMAND_TIMEOUT_S": "1", "POSTORDER_INTAKE_PARK_AFTER_S": "1.5"}
+    variables = {
+        "POSTORDER_STORAGE_COMMAND_TIMEOUT_S": "1",
+        "POSTORDER_READS_TIMEOUT_S": "0.5",  # together with the limit below, less than a statement's
+        "POSTORDER_READS_LOSER_LIMIT_S": "0.2",
+        "POSTORDER_INTAKE_PARK_AFTER_S": "1.5",
+    }
     config = folder / "postorder.toml"
     with PipelineProcess(
         config, tmp_path / "log", variables, ("--only", "order-processed"), program
