@@ -1,11 +1,12 @@
 """Three shards on the running stack, in databases of their own. The third one owns nothing yet."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import msgspec
 import orjson
 import tomlkit
@@ -15,13 +16,22 @@ from spare_database import elsewhere, run_on, spare_databases
 
 from consumers.migration import migrate_all
 from consumers.resharding import opened
+from pipeline.resharding.planning import planned_add
+from pipeline.resharding.progress import Phase, Progress
 from pipeline.resharding.verification import Verification, verify
 from pipeline.settings import Settings, load_settings
+from pipeline.sharding.planner import SlotMove
 from pipeline.storage.statements import MOVES
 from stack.status import ShardEndpoints, StackStatus
 
 NAME = "moving"
+NEW = "shard2"
+FEW = 48  # slots, for tests in which it does not matter how many
 EXTRA = "moving_extra"  # of the third shard, on the first one's servers
+_FORGET = """DO $$ BEGIN
+IF to_regclass('shard_map') IS NOT NULL THEN
+    TRUNCATE shard_map, shard_slot, slot_move, slot_marker;
+END IF; END $$"""
 
 
 class Moving(msgspec.Struct, frozen=True):
@@ -44,28 +54,43 @@ class Moving(msgspec.Struct, frozen=True):
         return [row["order_id"] for row in await self.bench.rows("SELECT order_id FROM orders")]
 
 
-@asynccontextmanager
-async def moving_shards(
-    stack: StackStatus, settings_file: Path, folder: Path, tmp_path: Path
-) -> AsyncIterator[Moving]:
+@contextmanager
+def shard_databases(stack: StackStatus, folder: Path) -> Iterator[None]:
+    """Make the three databases, for a module's tests, and drop them in the end."""
     first, second = stack.shards
-    async with (
-        spare_databases(stack.shards, folder, NAME),
-        spare_databases(stack.shards[:1], folder, EXTRA),
-    ):
-        shards = [_at(first, NAME, "shard0"), _at(second, NAME, "shard1"), _at(first, EXTRA, "shard2")]
-        own = msgspec.structs.replace(stack, shards=type(stack.shards)(shards))
-        config = _settings(settings_file, tmp_path / "three.toml", shards)
-        two = _settings(settings_file, tmp_path / "two.toml", shards[:2])
-        await migrate_all(load_settings(two, {}))  # so that the first map is of two
-        settings = load_settings(config, {})
+    with asyncio.Runner() as runner:
+        made = [
+            spare_databases([first, second], folder, NAME),
+            spare_databases([first], folder, EXTRA),
+        ]
+        for one in made:
+            runner.run(one.__aenter__())
         try:
-            async with open_bench(own, settings) as bench:
-                await bench.cluster.load_map()
-                yield Moving(bench, settings, config, two)
+            yield
         finally:
-            for shard in shards:
-                await _clear(shard.primary_dsn)
+            for one in made:
+                runner.run(one.__aexit__(None, None, None))
+
+
+@asynccontextmanager
+async def moving_shards(stack: StackStatus, settings_file: Path, tmp_path: Path) -> AsyncIterator[Moving]:
+    """The three shards as at their beginning: two own all slots, and nothing was written."""
+    first, second = stack.shards
+    shards = [_at(first, NAME, "shard0"), _at(second, NAME, "shard1"), _at(first, EXTRA, "shard2")]
+    own = msgspec.structs.replace(stack, shards=shards)
+    config = _settings(settings_file, tmp_path / "three.toml", shards)
+    two = _settings(settings_file, tmp_path / "two.toml", shards[:2])
+    for shard in shards:
+        await run_on(shard.primary_dsn, _FORGET)
+    await migrate_all(load_settings(two, {}))  # so that the first map is of two
+    settings = load_settings(config, {})
+    try:
+        async with open_bench(own, settings) as bench:
+            await bench.cluster.load_map()
+            yield Moving(bench, settings, config, two)
+    finally:
+        for shard in shards:
+            await _clear(shard.primary_dsn)
 
 
 class Writing:
@@ -124,6 +149,57 @@ async def check_all_once(moving: Moving, orders: Writing) -> None:
     found = await verified(moving)
     assert found.problems == ()
     assert found.moving == ()
+
+
+def add(cluster: object) -> tuple[SlotMove, ...]:
+    return planned_add(cluster, NEW)
+
+
+def add_few(cluster: object) -> tuple[SlotMove, ...]:
+    """A new shard's first slots, from both others: a short move."""
+    plan = add(cluster)
+    sources = {move.source for move in plan}
+    return tuple(move for source in sorted(sources) for move in [m for m in plan if m.source == source][:FEW])
+
+
+class Interruption(BaseException):
+    """A coordinator that ends just here."""
+
+
+def interrupted_after(flips: int):
+    """A report that ends the coordinator after so many groups were flipped; 0: when it begins to flip."""
+    left = flips
+
+    def report(progress: Progress) -> None:
+        nonlocal left
+        if progress.phase is Phase.WAY_BACK and not flips:
+            raise Interruption
+        if progress.phase is Phase.FLIPPING:
+            left -= 1
+            if left <= 0:
+                raise Interruption
+
+    return report
+
+
+async def drop_slot(moving: Moving, name: str) -> None:
+    """Drop it as soon as its reader is between two attempts."""
+
+    async def dropped() -> bool:
+        try:
+            await moving.bench.execute(
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", name
+            )
+            await moving.bench.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+                "WHERE slot_name = $1 AND database = current_database()",
+                name,
+            )
+        except asyncpg.ObjectInUseError:
+            return False
+        return True
+
+    await moving.bench.until_true(dropped)
 
 
 def _at(shard: ShardEndpoints, database: str, name: str) -> ShardEndpoints:

@@ -1,18 +1,31 @@
 """Slots move between real shards while events are written: add, finish, abort, and what is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import orjson
 import pytest
 from flow import Flow
-from moving_shards import Moving, Writing, check_all_once, moving_shards, verified, writing
+from moving_shards import (
+    NEW,
+    Interruption,
+    Moving,
+    Writing,
+    add,
+    add_few,
+    check_all_once,
+    interrupted_after,
+    moving_shards,
+    shard_databases,
+    verified,
+    writing,
+)
 from real_stack import order_event
 from spare_database import elsewhere
 
-from consumers.resharding import aborted, carry_out, finished, opened, resumed
+from consumers.resharding import aborted, carry_out, finished, opened
 from pipeline.errors import CoordinatorReplacedError, PostorderError, ReshardingError, SlotsMovedError
 from pipeline.resharding.change import begin, take_over
 from pipeline.resharding.coordinator import Coordinator
@@ -28,46 +41,18 @@ from stack.status import StackStatus
 
 pytestmark = pytest.mark.integration
 
-FEW = 48  # slots, for tests in which it does not matter how many
-NEW = "shard2"
 
-
-def add(cluster: object) -> tuple[SlotMove, ...]:
-    return planned_add(cluster, NEW)
-
-
-def add_few(cluster: object) -> tuple[SlotMove, ...]:
-    """A new shard's first slots, from both others: a short move."""
-    plan = add(cluster)
-    sources = {move.source for move in plan}
-    return tuple(move for source in sorted(sources) for move in [m for m in plan if m.source == source][:FEW])
-
-
-class Interruption(BaseException):
-    """A coordinator that ends just here."""
-
-
-def interrupted_after(flips: int):
-    """A report that ends the coordinator after so many groups were flipped; 0: when it begins to flip."""
-    left = flips
-
-    def report(progress: Progress) -> None:
-        nonlocal left
-        if progress.phase is Phase.WAY_BACK and not flips:
-            raise Interruption
-        if progress.phase is Phase.FLIPPING:
-            left -= 1
-            if left <= 0:
-                raise Interruption
-
-    return report
+@pytest.fixture(scope="module")
+def databases(stack: StackStatus, stack_folder: Path) -> Iterator[None]:
+    with shard_databases(stack, stack_folder):
+        yield
 
 
 @pytest.fixture
 async def moving(
-    stack: StackStatus, settings_file: Path, stack_folder: Path, tmp_path: Path
+    databases: None, stack: StackStatus, settings_file: Path, tmp_path: Path
 ) -> AsyncIterator[Moving]:
-    async with moving_shards(stack, settings_file, stack_folder, tmp_path) as shards:
+    async with moving_shards(stack, settings_file, tmp_path) as shards:
         yield shards
 
 
@@ -203,41 +188,6 @@ async def test_rows_that_differ_stop_the_move_and_pause_nothing(moving: Moving, 
         assert paused == []
         await aborted(moving.settings, Limits(), nobody)
     await check_all_once(moving, orders)
-
-
-@pytest.mark.parametrize("flips", [0, 2], ids=["before the first flip", "after some flips"])
-async def test_a_link_that_was_lost_is_made_anew(moving: Moving, flow: Flow, flips: int) -> None:
-    """As after a failover of the source. What is deleted on the target for it must not travel back."""
-    async with writing(flow) as orders:
-        with pytest.raises(Interruption):
-            await carry_out(moving.settings, add_few, Limits(), interrupted_after(flips), finish=False)
-        [link] = [link for link in await moving.links() if link.startswith("slot postorder_move_")]
-        await drop_slot(moving, link.split()[1])
-        await resumed(moving.settings, Limits(), nobody, forward=False)
-        held = await verified(moving)
-        assert held.problems == ()
-        await finished(moving.settings, Limits(), nobody)
-    await check_all_once(moving, orders)
-
-
-async def drop_slot(moving: Moving, name: str) -> None:
-    """Drop it as soon as its reader is between two attempts."""
-
-    async def dropped() -> bool:
-        try:
-            await moving.bench.execute(
-                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", name
-            )
-            await moving.bench.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
-                "WHERE slot_name = $1 AND database = current_database()",
-                name,
-            )
-        except asyncpg.ObjectInUseError:
-            return False
-        return True
-
-    await moving.bench.until_true(dropped)
 
 
 async def test_a_replica_that_lags_holds_the_copy_up(
