@@ -70,7 +70,7 @@ async def test_memory_is_bounded_whatever_stalls(
 ) -> None:
     await publish_many(settings, "wait", 200_000)
     primaries = [pid for name, pid in up_again(stack_folder).pids.items() if name.endswith("-primary")]
-    with run_pipeline(*INTAKE, storage_command_timeout_s="3") as process:
+    with run_pipeline(*INTAKE, storage_command_timeout_s="3", reads_timeout_s="1") as process:
         await bench.until_true(lambda: at_least(bench, 1000))
         with stopped(*primaries):
             largest = 0.0
@@ -92,7 +92,7 @@ async def test_a_shard_that_hangs_leaves_the_other_its_rate(
 ) -> None:
     """At 1,500 events/s for both shards, the healthy one keeps at least 90 % of its share."""
     rate, seconds = 1500, 12.0
-    with run_pipeline(*INTAKE, storage_command_timeout_s="3") as process:
+    with run_pipeline(*INTAKE, storage_command_timeout_s="3", reads_timeout_s="1") as process:
         await publish_many(settings, "warm", 3000, rate)
         await bench.until_true(lambda: at_least(bench, 3000))
         before = await stored(bench, "shard1")
