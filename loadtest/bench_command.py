@@ -17,6 +17,7 @@ from loadtest.peer import peer_python
 from loadtest.reads_bench import SLOW_S, SLOW_SHARE, Reading, ReadsBench, Tally
 from loadtest.reads_report import ReadsReport, print_reads
 from loadtest.reshard_bench import NEW, ReshardBench, ReshardReport, print_reshard
+from loadtest.retention_bench import measure_retention, print_retention
 from loadtest.ring_bench import measure_rings, print_rings
 from loadtest.writer_bench import measure_writer, print_writer
 from pipeline.reading.consistency import Consistency, Mode
@@ -76,6 +77,23 @@ def ring() -> None:
     report = measure_rings()
     _write("ring.json", report)
     print_rings(report, Console())
+
+
+@app.command()
+def retention(
+    orders_per_day: Annotated[int, typer.Option(min=100, help="Of sixty days.")] = 5000,
+) -> None:
+    """Let sixty days go by on two shards, one with retention; write var/bench/retention.json."""
+    try:
+        stack = up(StackConfig(data_dir=DATA_DIR), say)
+        settings = load_settings(write_stack_settings(stack, DATA_DIR), {})
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(measure_retention(settings, orders_per_day))
+    finally:
+        down(DATA_DIR, say)
+        reset(DATA_DIR, say)
+    _write("retention.json", report)
+    print_retention(report, Console())
 
 
 @app.command()
