@@ -12,7 +12,7 @@ from pipeline.settings import SECRETS, SECTIONS, ShardSettings
 TARGET = Path(__file__).parents[1] / "docs/reference/configuration.md"
 HEAD = """# Configuration
 
-<!-- Made by scripts/render_configuration.py from pipeline/settings.py. Do not edit. -->
+<!-- Made by scripts/render_configuration.py from pipeline/settings/. Do not edit. -->
 
 One TOML file, found by `--config`, `POSTORDER_CONFIG`, `./postorder.toml`, or, for the local stack,
 `./var/stack/postorder.toml`. The environment overrides it: key `prefetch` of section `[amqp]` is

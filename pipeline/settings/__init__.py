@@ -1,0 +1,37 @@
+"""Settings: one TOML file, environment variables over it, every limit finite.
+
+A key KEY of section SECTION can be overridden by the environment variable POSTORDER_SECTION_KEY. Secrets
+(keys marked so below) are never read from the TOML file itself: they come from the environment or from a
+file named by `KEY_file`. A shard's password comes from POSTORDER_SHARD_NAME_PASSWORD or `password_file`.
+"""
+
+from pipeline.settings.intake import AmqpSettings, IntakeSettings
+from pipeline.settings.notifications import (
+    DocumentSettings,
+    EmailSettings,
+    NotificationSettings,
+    SmsSettings,
+)
+from pipeline.settings.ops import OpsSettings
+from pipeline.settings.reading import ENVIRONMENT_PREFIX, load_settings
+from pipeline.settings.sections import SECRETS, SECTIONS, Settings
+from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
+
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "SECRETS",
+    "SECTIONS",
+    "AmqpSettings",
+    "DocumentSettings",
+    "EmailSettings",
+    "IntakeSettings",
+    "NotificationSettings",
+    "OpsSettings",
+    "ReadSettings",
+    "RetentionSettings",
+    "Settings",
+    "ShardSettings",
+    "SmsSettings",
+    "StorageSettings",
+    "load_settings",
+]

@@ -1,0 +1,72 @@
+"""Settings of flow two: the outbox, providers and documents."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.settings.kinds import Count, Port, Seconds, about
+
+
+class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From the outbox to the providers."""
+
+    grace_window_s: Annotated[
+        Annotated[float, Meta(ge=0, le=86_400)], about("how long an order mail waits for its invoice")
+    ] = 5.0
+    contact_wait_s: Annotated[
+        Seconds, about("how long a message waits for a customer who is not known yet")
+    ] = 300.0
+    message_lifetime_s: Annotated[Seconds, about("an unsent message expires after this")] = 86_400.0
+    lease_s: Annotated[Seconds, about("a claim not settled in this time becomes unknown")] = 60.0
+    claim_max: Annotated[Count, about("messages claimed from one shard at once")] = 100
+    poll_ms: Annotated[Annotated[float, Meta(ge=1, le=60_000)], about("between looks at an idle outbox")] = (
+        50.0
+    )
+    sweep_interval_s: Annotated[Seconds, about("between looks for lost claims and left-behind invoices")] = (
+        1.0
+    )
+    attempts_max: Annotated[
+        Annotated[int, Meta(ge=1, le=100)], about("tries before a message has failed")
+    ] = 8
+    retry_base_s: Annotated[Seconds, about("bound of the first wait before another try")] = 1.0
+    retry_ceiling_s: Annotated[Seconds, about("bound of every wait before another try")] = 300.0
+    public_name: Annotated[str, Meta(min_length=1, max_length=60), about("who the messages are from")] = (
+        "Postorder Shop"
+    )
+
+
+class SmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """SMS by Twilio's Messages API."""
+
+    base_url: Annotated[str, about("the API's scheme and host")] = "https://api.twilio.com"
+    account_sid: Annotated[str, about("AC…")] = ""
+    auth_token: Annotated[str, about("a secret")] = ""
+    from_number: Annotated[str, Meta(pattern=r"\A(\+[1-9][0-9]{6,14})?\Z"), about("sender in E.164")] = ""
+    concurrency: Annotated[Count, about("calls at once")] = 32
+    timeout_s: Annotated[Seconds, about("without an answer in this time, a message is unknown")] = 10.0
+
+
+class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """E-mail by SMTP."""
+
+    host: Annotated[str, about("the relay")] = "127.0.0.1"
+    port: Annotated[Port, about("its port")] = 25
+    tls: Annotated[
+        Literal["starttls", "implicit", "none"], about("`none` only where host is a loopback address")
+    ] = "starttls"
+    username: Annotated[str, about("for AUTH; empty: no AUTH")] = ""
+    password: Annotated[str, about("a secret")] = ""
+    from_address: Annotated[
+        str, Meta(pattern=r"\A[!-;=?A-~]+@[A-Za-z0-9.-]+\Z", max_length=254), about("sender of every mail")
+    ] = "orders@shop.example"
+    concurrency: Annotated[Count, about("connections to the relay at once")] = 16
+    timeout_s: Annotated[Seconds, about("for each SMTP command")] = 10.0
+    mails_per_connection: Annotated[Count, about("a connection is renewed after this many")] = 500
+
+
+class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Invoice documents given by URL."""
+
+    timeout_s: Annotated[Seconds, about("for fetching one")] = 10.0
+    allow_http: Annotated[bool, about("also http:// (for a host on loopback)")] = False

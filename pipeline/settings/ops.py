@@ -1,0 +1,17 @@
+"""Settings of watching and stopping."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from pipeline.settings.kinds import Port, Seconds, about
+
+
+class OpsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Watching and stopping."""
+
+    metrics_host: Annotated[str, about("address of /metrics")] = "127.0.0.1"
+    metrics_port: Annotated[Port, about("port of /metrics; 0: none")] = 0
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], about("least severe to log")] = "info"
+    log_format: Annotated[Literal["auto", "json", "console"], about("auto: console on a terminal")] = "auto"
+    drain_timeout_s: Annotated[Seconds, about("SIGTERM to exit at most")] = 25.0
