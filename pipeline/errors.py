@@ -152,6 +152,13 @@ class OutcomeUnknownError(ProviderError):
     """The message may have been accepted: never sent again blindly."""
 
 
+class LeaseEndedError(ProviderError):
+    """The claim's time was over before the call was made: nothing was sent, and somebody else may send it."""
+
+    def __init__(self) -> None:
+        super().__init__("lease_ended", "the claim's time was over before the call was made")
+
+
 class DocumentError(PostorderError):
     """An invoice's document cannot be had: wrong type, too large, or its host refused it."""
 

@@ -1,14 +1,23 @@
 """The messages themselves, ready for a provider."""
 
+from math import inf
+
 import msgspec
 
 
 class Sms(msgspec.Struct, frozen=True, kw_only=True):
-    """One SMS. `to` is E.164. `effect_id` is 32 hexadecimal digits."""
+    """One SMS. `to` is E.164. `effect_id` is 32 hexadecimal digits.
+
+    `valid_s`: of use for so long, None: the provider's own limit. `callback_url`: where the provider may tell
+    what became of it. `send_before`: on the monotonic clock; a call begun later is refused, see LeaseEndedError.
+    """
 
     effect_id: str
     to: str
     body: str
+    valid_s: int | None = None
+    callback_url: str | None = None
+    send_before: float = inf
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +29,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Email(msgspec.Struct, frozen=True, kw_only=True):
-    """One mail to one recipient."""
+    """One mail to one recipient. `unsubscribe_url`: for one click. `send_before`: as in Sms."""
 
     effect_id: str
     to: str
@@ -28,3 +37,6 @@ class Email(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     html: str
     attachments: tuple[Attachment, ...] = ()
+    locale: str = "en"
+    unsubscribe_url: str | None = None
+    send_before: float = inf

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import inf
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -60,7 +61,10 @@ class InvoiceDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A message this process alone may send, until its lease ends. `age_s`: since it was owed."""
+    """A message this process alone may send, until its lease ends. `age_s`: since it was owed.
+
+    `send_before`: on the monotonic clock, a margin before the lease ends; no call may begin later.
+    """
 
     shard: str
     slot: int
@@ -85,6 +89,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     lines: str
     customer_id: str | None = None
     age_s: float = 0.0
+    send_before: float = inf
     invoices: tuple[InvoiceDocument, ...] = ()
 
 
