@@ -8,8 +8,8 @@ import msgspec
 class Sms(msgspec.Struct, frozen=True, kw_only=True):
     """One SMS. `to` is E.164. `effect_id` is 32 hexadecimal digits.
 
-    `valid_s`: of use for so long, None: the provider's own limit. `callback_url`: where the provider may tell
-    what became of it. `send_before`: on the monotonic clock; a call begun later is refused, see LeaseEndedError.
+    `valid_s`: of use for so long, None: the provider's own limit. `callback_url`: where the provider may
+    tell what became of it. `send_before`: on the monotonic clock; no call begins later (LeaseEndedError).
     """
 
     effect_id: str

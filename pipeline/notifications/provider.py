@@ -28,7 +28,7 @@ class NotFound(msgspec.Struct, frozen=True):
 
 
 class CannotTell(msgspec.Struct, frozen=True):
-    """The provider cannot be asked, did not answer, or has something that may be it. `why` is a short code."""
+    """The provider cannot be asked, did not answer, or has something that may be it. `why`: a code."""
 
     why: str
     is_final: bool
@@ -52,7 +52,7 @@ class SmsProvider(Protocol):
         """Send one message."""
 
     async def find(self, message: Sms, since: datetime) -> Evidence:
-        """Ask whether a message, tried at `since` or later, was accepted. Raises nothing of the provider's."""
+        """Ask whether a message, tried at `since` or later, was accepted. Raises no ProviderError."""
 
     async def close(self) -> None:
         """Close every connection."""
