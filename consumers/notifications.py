@@ -8,14 +8,14 @@ from pipeline.lifecycle import Service, Tasks
 from pipeline.notifications.composer import Composer
 from pipeline.notifications.contacts import ContactBook
 from pipeline.notifications.dispatcher import Dispatcher
-from pipeline.notifications.documents import DocumentFetcher
+from pipeline.notifications.mail.documents import DocumentFetcher
+from pipeline.notifications.mail.templates import Templates
 from pipeline.notifications.provider import Accepted
 from pipeline.notifications.providers.smtp import SmtpProvider
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.receipts import ReceiptBook
 from pipeline.notifications.reconciler import Reconciler
 from pipeline.notifications.relay import Relay
-from pipeline.notifications.templates import Templates
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster

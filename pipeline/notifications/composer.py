@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 
-from pipeline.notifications.documents import DocumentFetcher
+from pipeline.notifications.mail.documents import DocumentFetcher
+from pipeline.notifications.mail.templates import Templates
 from pipeline.notifications.notification import Email, Sms
 from pipeline.notifications.recipient import email_address, phone_number
-from pipeline.notifications.templates import Templates
 from pipeline.storage.outbox import Claim
 
 

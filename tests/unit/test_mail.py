@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.notifications.mime import header_text, render_mail
+from pipeline.notifications.mail.mime import header_text, render_mail
+from pipeline.notifications.mail.templates import Templates, money, one_line
 from pipeline.notifications.notification import Attachment, Email
-from pipeline.notifications.templates import Templates, money, one_line
 from pipeline.storage.outbox import Channel, Claim, InvoiceDocument, Kind
 
 HEADERS = ["From", "To", "Subject", "Message-ID", "Date", "Auto-Submitted", "MIME-Version", "Content-Type"]

@@ -14,7 +14,7 @@ from pipeline.errors import (
     RejectedError,
     ThrottledError,
 )
-from pipeline.notifications.mime import render_mail
+from pipeline.notifications.mail.mime import render_mail
 from pipeline.notifications.notification import Email
 from pipeline.notifications.provider import Accepted
 from pipeline.settings import EmailSettings

@@ -29,7 +29,7 @@ class Templates:
     def __init__(self, *, shop: str) -> None:
         self._shop = shop
         environment = ImmutableSandboxedEnvironment(
-            loader=PackageLoader("pipeline.notifications", "message_templates"),
+            loader=PackageLoader("pipeline.notifications.mail", "message_templates"),
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             keep_trailing_newline=False,
