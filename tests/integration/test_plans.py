@@ -56,6 +56,10 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
     },
     "read_persons": {"customers": {"pk_customers"}, "consent": {"pk_consent"}},
     "order": {"orders": {"pk_orders"}, "invoices": {"pk_invoices"}, "outbox": {"pk_outbox"}},
+    "invoice": {"invoices": {"idx_invoices_invoice"}},
+    "customer": {
+        "orders": {"idx_orders_customer"}, "customers": {"pk_customers"}, "consent": {"pk_consent"},
+    },
     "delete_inbox": {
         "inbox": {"Tid Range Scan"},
         "outbox": {"idx_outbox_unknown", "idx_outbox_leased", "idx_outbox_due"},
@@ -166,6 +170,8 @@ async def parameters(connection: asyncpg.Connection, name: str) -> list[Any]:
         "owe_left_behind_invoices": [1000, DAY],
         "read_persons": [slots, [f"c-{n}" for n in range(500)]],
         "order": [slots[0], ids[0]],
+        "invoice": [f"i-{ids[0]}"],
+        "customer": ["c-500", 21, await connection.fetchval("SELECT slot_of('c-500')")],
         "delete_inbox": [(0, 0), (64, 0), 30 * DAY],
         "delete_outbox": [(0, 0), (64, 0), 30 * DAY],
         "survey_inbox": [(0, 0), (64, 0), 30 * DAY],
@@ -196,7 +202,10 @@ def access(plan: dict[str, Any]) -> dict[str, set[str]]:
 
 READS = load_statements("reads.sql")
 HOT = {**INTAKE, **OUTBOX, **CUSTOMERS}
-STATEMENTS = {**HOT, **RETENTION, "order": READS["answer"].replace("/* middle */", READS["order"])}
+READ = {
+    name: READS["answer"].replace("/* middle */", READS[name]) for name in ("order", "invoice", "customer")
+}
+STATEMENTS = {**HOT, **RETENTION, **READ}
 
 
 def test_every_statement_has_a_plan_pinned_or_is_known_to_need_none() -> None:
