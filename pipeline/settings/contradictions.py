@@ -1,6 +1,7 @@
 """What can be wrong between settings that are each fine by themselves."""
 
 from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pipeline.settings.sections import Settings
 
@@ -16,11 +17,7 @@ def contradictions(settings: Settings) -> list[str]:
             problems.append(f"{where}: holds a password: put it into the environment or a password_file")
         elif schemes == _POSTGRES:
             problems += _dsn_problems(where, url)
-    email = settings.email
-    if email.tls == "none" and not _is_loopback(email.host):
-        problems.append(f"email.tls: `none` is for loopback only, and email.host is {email.host}")
-    if settings.notifications.lease_s <= 2 * max(settings.sms.timeout_s, email.timeout_s):
-        problems.append("notifications.lease_s: must be more than twice sms.timeout_s and email.timeout_s")
+    problems += _message_problems(settings)
     reads, storage = settings.reads, settings.storage
     if reads.timeout_s + reads.loser_limit_s >= storage.command_timeout_s:
         # Else the driver's time-out comes first, and opens a connection to ask for the query's end.
@@ -32,6 +29,22 @@ def contradictions(settings: Settings) -> list[str]:
         problems.append("retention.keep_days: must be 0, or no less than retention.dedupe_window_days")
     unknown = sorted(set(reads.asynchronous_shards) - {shard.name for shard in settings.shards})
     problems += [f"reads.asynchronous_shards: {name}: no such shard" for name in unknown]
+    return problems
+
+
+def _message_problems(settings: Settings) -> list[str]:
+    problems = []
+    email = settings.email
+    if email.tls == "none" and not _is_loopback(email.host):
+        problems.append(f"email.tls: `none` is for loopback only, and email.host is {email.host}")
+    if email.dkim_domain and not (email.dkim_selector and email.dkim_key):
+        problems.append("email.dkim_domain: needs email.dkim_selector and email.dkim_key_file too")
+    try:
+        ZoneInfo(settings.notifications.time_zone)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        problems.append(f"notifications.time_zone: {settings.notifications.time_zone!r}: no such time zone")
+    if settings.notifications.lease_s <= 2 * max(settings.sms.timeout_s, email.timeout_s):
+        problems.append("notifications.lease_s: must be more than twice sms.timeout_s and email.timeout_s")
     return problems
 
 

@@ -1,11 +1,11 @@
 """Settings of flow two: the outbox, providers and documents."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from pipeline.settings.kinds import Count, Port, Seconds, about
+from pipeline.settings.kinds import Count, Seconds, about
 
 
 class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,6 +31,15 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     ] = 8
     retry_base_s: Annotated[Seconds, about("bound of the first wait before another try")] = 1.0
     retry_ceiling_s: Annotated[Seconds, about("bound of every wait before another try")] = 300.0
+    templates_dir: Annotated[
+        str, about("a folder of templates that take the place of those shipped; empty: none")
+    ] = ""
+    default_locale: Annotated[
+        str,
+        Meta(pattern=r"\A[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*\Z", max_length=35),
+        about("of messages whose recipient's language is unknown or has no templates"),
+    ] = "en"
+    time_zone: Annotated[str, about("IANA name; of the dates in messages")] = "UTC"
     public_name: Annotated[str, Meta(min_length=1, max_length=60), about("who the messages are from")] = (
         "Postorder Shop"
     )
@@ -45,24 +54,6 @@ class SmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     from_number: Annotated[str, Meta(pattern=r"\A(\+[1-9][0-9]{6,14})?\Z"), about("sender in E.164")] = ""
     concurrency: Annotated[Count, about("calls at once")] = 32
     timeout_s: Annotated[Seconds, about("without an answer in this time, a message is unknown")] = 10.0
-
-
-class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """E-mail by SMTP."""
-
-    host: Annotated[str, about("the relay")] = "127.0.0.1"
-    port: Annotated[Port, about("its port")] = 25
-    tls: Annotated[
-        Literal["starttls", "implicit", "none"], about("`none` only where host is a loopback address")
-    ] = "starttls"
-    username: Annotated[str, about("for AUTH; empty: no AUTH")] = ""
-    password: Annotated[str, about("a secret")] = ""
-    from_address: Annotated[
-        str, Meta(pattern=r"\A[!-;=?A-~]+@[A-Za-z0-9.-]+\Z", max_length=254), about("sender of every mail")
-    ] = "orders@shop.example"
-    concurrency: Annotated[Count, about("connections to the relay at once")] = 16
-    timeout_s: Annotated[Seconds, about("for each SMTP command")] = 10.0
-    mails_per_connection: Annotated[Count, about("a connection is renewed after this many")] = 500
 
 
 class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline.errors import SettingsError
 from pipeline.settings.contradictions import contradictions
-from pipeline.settings.sections import SECRETS, SECTIONS, Settings
+from pipeline.settings.sections import PRIVATE_KEYS, SECRETS, SECTIONS, Settings
 from pipeline.settings.storage import ShardSettings
 
 ENVIRONMENT_PREFIX = "POSTORDER_"
@@ -115,8 +115,11 @@ class _Reading:
         if name is None:
             return None
         try:
-            base = self.path.parent if self.path else Path()
-            return (base / str(name)).read_text(encoding="utf-8").strip()
+            path = (self.path.parent if self.path else Path()) / str(name)
+            if key in PRIVATE_KEYS and path.stat().st_mode & 0o077:
+                self.problems.append(f"{where}.{key}_file: {name}: others can read it: chmod 600")
+                return None
+            return path.read_text(encoding="utf-8").strip()
         except OSError as error:
             self.problems.append(f"{where}.{key}_file: {name}: cannot be read: {error.strerror}")
             return None

@@ -4,10 +4,10 @@ from typing import get_type_hints
 
 import msgspec
 
+from pipeline.settings.email import EmailSettings
 from pipeline.settings.intake import AmqpSettings, IntakeSettings
 from pipeline.settings.notifications import (
     DocumentSettings,
-    EmailSettings,
     NotificationSettings,
     SmsSettings,
 )
@@ -31,7 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ops: OpsSettings = OpsSettings()
 
 
-SECRETS = {"password", "auth_token"}
+SECRETS = {"password", "auth_token", "dkim_key"}
+PRIVATE_KEYS = {"dkim_key"}  # secrets whose file must be readable by its owner alone
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     name: hint for name, hint in get_type_hints(Settings).items() if name != "shards"
 }

@@ -73,6 +73,9 @@ def test_the_environment_wins(write, tmp_path: Path) -> None:
         (SHARD + '[email]\ntls = "maybe"', "email.tls"),
         (SHARD + '[email]\ntls = "none"\nhost = "relay.example"', "email.tls"),
         (SHARD + "[notifications]\nlease_s = 5", "notifications.lease_s"),
+        (SHARD + '[notifications]\ntime_zone = "Mars/Olympus"', "notifications.time_zone"),
+        (SHARD + '[notifications]\ndefault_locale = "../en"', "notifications.default_locale"),
+        (SHARD + '[email]\ndkim_domain = "shop.example"', "email.dkim_domain"),
         (SHARD + "[storage]\ncommand_timeout_s = inf", "storage.command_timeout_s"),
         (SHARD + "[nonsense]\n", "[nonsense]"),
         (SHARD + "amqp = 1", "amqp"),
@@ -88,6 +91,16 @@ def test_a_problem_names_its_key_and_shows_no_secret(write, text: str, key: str)
     found = problems(write(text))
     assert any(key in problem for problem in found), found
     assert not any("secret@" in problem or '"secret"' in problem for problem in found)
+
+
+def test_a_signing_key_is_for_its_owner_alone(write, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("a key")
+    key.chmod(0o644)
+    path = write(SHARD + '[email]\ndkim_domain = "d"\ndkim_selector = "s"\ndkim_key_file = "key.pem"\n')
+    assert problems(path)[0].startswith("email.dkim_key_file: key.pem: others can read it")
+    key.chmod(0o600)
+    assert load_settings(path, {}).email.dkim_key == "a key"
 
 
 def test_a_shard_may_name_several_hosts(write) -> None:
