@@ -109,6 +109,14 @@ class BrokerUnavailableError(PostorderError):
     retryable = True
 
 
+class TopologyError(PostorderError):
+    """The broker has a queue or an exchange that is not as this program needs it."""
+
+
+class RedriveError(PostorderError):
+    """A delivery in quarantine cannot be published again as it came."""
+
+
 class UnroutableError(PostorderError):
     """The broker has no queue for a published event."""
 
@@ -138,6 +146,14 @@ class ThrottledError(ProviderError):
     def __init__(self, code: str, text: str, retry_after_s: float | None = None) -> None:
         super().__init__(code, text)
         self.retry_after_s = retry_after_s
+
+
+class AccountRefusedError(ThrottledError):
+    """The account or the sender is refused (401, 403, a wrong set-up): so would every message be by now."""
+
+
+class HeldBackError(ThrottledError):
+    """A limit of our own (a rate, an open circuit, the budget of retries): no provider was asked."""
 
 
 class RejectedError(ProviderError):

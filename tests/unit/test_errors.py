@@ -12,6 +12,8 @@ RETRYABLE = {
     "BrokerUnavailableError",
     "PublishUnknownError",
     "ThrottledError",
+    "AccountRefusedError",
+    "HeldBackError",
     "DocumentUnavailableError",
 }
 FINAL = {
@@ -27,11 +29,14 @@ FINAL = {
     "RowsDifferError",
     "EventError",
     "StorageRejectedError",
+    "TopologyError",
+    "RedriveError",
     "UnroutableError",
     "ProviderError",
     "RejectedError",
     "RecipientRefusedError",
     "OutcomeUnknownError",
+    "LeaseEndedError",
     "DocumentError",
 }
 
