@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import structlog
 
 from consumers.lean.publisher import LeanPublisher, Message
-from consumers.lean.wire import UNDECODABLE, property_bytes, route_of, without_user_id
+from consumers.lean.wire import property_bytes, route_of, without_user_id
 from consumers.return_address import return_address
 from consumers.topology import RETRY_LADDER_S, retry_exchange
 from pipeline.errors import BrokerUnavailableError, EventError
 from pipeline.ingest.content_mode import BATCH_TYPE, STRUCTURED_TYPE, ContentMode, content_mode
-from pipeline.ingest.delivery import Delivery
+from pipeline.ingest.delivery import UNDECODABLE_HEADER, Delivery
 from pipeline.ingest.parking import Parcel
 from pipeline.settings import AmqpSettings
 
@@ -98,5 +98,5 @@ def _wrapped(delivery: Delivery) -> bytes:
         mode = ContentMode.JSON
     content_type = {ContentMode.STRUCTURED: STRUCTURED_TYPE, ContentMode.BATCH: BATCH_TYPE}.get(mode, _OPAQUE)
     return property_bytes(
-        content_type=content_type, headers={UNDECODABLE: b64encode(delivery.raw_properties).decode()}
+        content_type=content_type, headers={UNDECODABLE_HEADER: b64encode(delivery.raw_properties).decode()}
     )

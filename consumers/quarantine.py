@@ -9,16 +9,13 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from consumers.lean.publisher import LeanPublisher, Message
-from consumers.lean.wire import UNDECODABLE, property_bytes, route_of, without_user_id
+from consumers.lean.wire import property_bytes, route_of, without_user_id
 from consumers.topology import EXCHANGE
-from pipeline.errors import PostorderError
+from pipeline.errors import RedriveError
+from pipeline.ingest.delivery import UNDECODABLE_HEADER
 from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineState
-
-
-class RedriveError(PostorderError):
-    """A delivery cannot be published again as it came."""
 
 
 class Worked(msgspec.Struct):
@@ -133,7 +130,7 @@ def _message(one: Quarantined) -> Message:
 
 
 def _properties(one: Quarantined) -> bytes:
-    raw = one.headers.get(UNDECODABLE)
+    raw = one.headers.get(UNDECODABLE_HEADER)
     if isinstance(raw, str):
         return without_user_id(b64decode(raw))
     headers = {name: _value(value) for name, value in one.headers.items()}

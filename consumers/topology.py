@@ -18,7 +18,7 @@ from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelPreconditionFailed
 
-from pipeline.errors import PostorderError
+from pipeline.errors import TopologyError
 
 EXCHANGE = "orders"
 # Takes what `orders` takes. The broker finds a plain key's queue in 12 µs less than by matching patterns, of
@@ -60,10 +60,6 @@ class QueueDepth(msgspec.Struct, frozen=True):
 def queue_names() -> list[str]:
     """Return every queue of the topology."""
     return [*WORK_QUEUES, DEAD_QUEUE, UNROUTABLE_QUEUE, *(f"retry.{s}s" for s in RETRY_LADDER_S)]
-
-
-class TopologyError(PostorderError):
-    """The broker has a queue or an exchange that is not as this program needs it."""
 
 
 async def apply_topology(channel: AbstractChannel) -> list[str]:

@@ -15,9 +15,6 @@ FRAME_END: Final = 0xCE
 HEARTBEAT: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT = 1, 2, 3, 8
 _PROPERTIES_BYTES_MAX = 32_768
-UNDECODABLE: Final = (
-    "undecodable_base64"  # the header that pipeline/ingest/entries.py keeps raw properties in
-)
 CHANNEL: Final = 1  # a connection has one channel: what breaks it breaks nothing else
 
 FLAG_CONTENT_TYPE, FLAG_CONTENT_ENCODING, FLAG_CONTINUED = 0x8000, 0x4000, 0x0001

@@ -5,6 +5,9 @@ from typing import Any
 
 import msgspec
 
+UNDECODABLE_HEADER = "undecodable_base64"
+"""The header that a message's raw properties are kept in, base64, when they cannot be decoded."""
+
 
 class Properties(msgspec.Struct, frozen=True, kw_only=True):
     """What a message carries besides body and content type; read only where a mode or a fault needs it."""

@@ -15,13 +15,13 @@ from pipeline.errors import EventError
 from pipeline.events import CustomerEvent, Document, Event, InvoiceEvent, OrderEvent, Reason
 from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.ingest.decoder import Decoded
-from pipeline.ingest.delivery import Delivery
+from pipeline.ingest.delivery import UNDECODABLE_HEADER, Delivery
 from pipeline.sharding.router import Router
 from pipeline.sharding.slots import slot_of_digest
 from pipeline.storage.rows import AnyRow, CustomerRow, InvoiceRow, OrderRow, QuarantineRow
 
 _HASH_BYTES = 16
-_UNDECODABLE = b"undecodable_base64"
+_UNDECODABLE = UNDECODABLE_HEADER.encode()
 _BROKER_HEADERS = frozenset(
     (
         "x-death", "x-delivery-count", "x-first-death-exchange", "x-first-death-queue",

@@ -11,12 +11,12 @@ from conformance.scripted_broker import ScriptedBroker
 from deliveries import STRUCTURED, delivery
 from pamqp import commands
 
-from consumers.lean.wire import UNDECODABLE, property_bytes, read_properties
+from consumers.lean.wire import property_bytes, read_properties
 from consumers.parking import BrokerParking
 from pipeline.errors import BrokerUnavailableError, EventError
 from pipeline.events import Reason
 from pipeline.ingest.content_mode import BATCH_TYPE, content_mode
-from pipeline.ingest.delivery import Delivery
+from pipeline.ingest.delivery import UNDECODABLE_HEADER, Delivery
 from pipeline.ingest.entries import quarantine_row
 from pipeline.ingest.parking import Parcel
 from pipeline.settings import AmqpSettings
@@ -72,7 +72,7 @@ async def test_properties_that_are_cut_short_are_parked_in_a_header_beside_healt
     assert one.raw_properties == two.raw_properties == healthy
     assert (bad.content_type, bad.body) == (STRUCTURED, b"{}")
     row = quarantine_row(bad, None, "any", "")
-    assert b64decode(orjson.loads(row.headers)[UNDECODABLE]) == raw
+    assert b64decode(orjson.loads(row.headers)[UNDECODABLE_HEADER]) == raw
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json", "text/plain", "\\xff" * 100])

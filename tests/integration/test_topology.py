@@ -11,9 +11,9 @@ from consumers.topology import (
     DELIVERY_LIMIT,
     QUEUE_MESSAGES_MAX,
     UNROUTABLE_QUEUE,
-    TopologyError,
     queue_names,
 )
+from pipeline.errors import TopologyError
 from pipeline.settings import Settings
 
 pytestmark = pytest.mark.integration
