@@ -163,15 +163,18 @@ def print_estimate(found: Estimate, console: Console) -> None:
 
 
 class ProgressLines:
-    """Shows how a change goes on: bars on a terminal, elsewhere a line when something is new.
+    """Shows how a change goes on: bars on a terminal, elsewhere a line for each tenth of each phase.
 
-    Mutable state: the bar of each move, and the line shown last.
+    Mutable state: the bar of each move; the tenth shown last of each phase, and what the last line was about;
+    the longest pause since the last line.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._tasks: dict[str, TaskID] = {}
+        self._tenths: dict[str, int] = {}
         self._last = ""
+        self._stall_ms = 0.0
         self._bars: Bars | None = None
         if console.is_terminal:
             self._bars = Bars(
@@ -186,14 +189,14 @@ class ProgressLines:
     def __call__(self, progress: Progress) -> None:
         """Show a report."""
         move = progress.move
-        name = f"{move.source} to {move.target}"
+        what = f"{move.source} to {move.target}: {progress.phase}"
         if self._bars is None:
-            self._print_line(f"{name}: {progress.phase}", progress)
+            self._print_line(what, progress)
             return
         self._bars.start()
         key = f"{move.move_id} {progress.phase}"
         if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(f"{name}: {progress.phase}", total=None, detail="")
+            self._tasks[key] = self._bars.add_task(what, total=None, detail="")
         stall = f"pause {progress.stall_ms:g} ms" if progress.stall_ms else progress.detail
         self._bars.update(
             self._tasks[key], completed=progress.done, total=progress.total or None, detail=stall
@@ -202,8 +205,21 @@ class ProgressLines:
             self._bars.stop()
 
     def _print_line(self, what: str, progress: Progress) -> None:
-        count = f" {progress.done}/{progress.total}" if progress.total else ""
-        if what + count != self._last:
-            self._last = what + count
-            stall = f", pause {progress.stall_ms:g} ms" if progress.stall_ms else ""
-            self._console.print(f"{what}{count}{stall}", soft_wrap=True)
+        self._stall_ms = max(self._stall_ms, progress.stall_ms)
+        if not self._is_news(what, progress):
+            return
+        count = f" {progress.done:,}/{progress.total:,}" if progress.total else ""
+        stall = f", pauses up to {self._stall_ms:g} ms" if self._stall_ms else ""
+        self._console.print(f"{what}{count}{stall}", soft_wrap=True)
+        self._last, self._stall_ms = what, 0.0
+
+    def _is_news(self, what: str, progress: Progress) -> bool:
+        """Tell whether a phase has come to its next tenth. Waiting comes and goes: said once in a tenth."""
+        if progress.phase is Phase.WAITING:
+            return what != self._last
+        key = f"{progress.move.move_id} {progress.phase}"
+        tenth = progress.done * 10 // progress.total if progress.total else 0
+        if self._tenths.get(key) == tenth:
+            return False
+        self._tenths[key] = tenth
+        return True
