@@ -80,8 +80,8 @@ if [ "$(cat $VENV/.lock-sha256 2>/dev/null || true)" = "$wanted" ]; then
 else
     say "installing the locked Python packages into $VENV (about a minute)"
     "$PYTHON" -m venv $VENV
-    # The lock names every package, so none is looked for beside it.
-    $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements.lock
+    # The lock names every package, so none is looked for beside it; dkimpy is pure Python and comes as source.
+    $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --no-binary dkimpy -r requirements.lock
     $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
     printf '%s\n' "$wanted" >$VENV/.lock-sha256
 fi
