@@ -13,6 +13,7 @@ from pipeline.settings.notifications import (
     SmsSettings,
 )
 from pipeline.settings.ops import OpsSettings
+from pipeline.settings.public import PublicSettings
 from pipeline.settings.reading import ENVIRONMENT_PREFIX, load_settings
 from pipeline.settings.sections import SECRETS, SECTIONS, Settings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
@@ -27,6 +28,7 @@ __all__ = [
     "IntakeSettings",
     "NotificationSettings",
     "OpsSettings",
+    "PublicSettings",
     "ReadSettings",
     "RetentionSettings",
     "Settings",

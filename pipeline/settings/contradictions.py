@@ -3,7 +3,10 @@
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pipeline.settings.public import PublicSettings
 from pipeline.settings.sections import Settings
+
+SECRET_CHARS_MIN = 32
 
 
 def contradictions(settings: Settings) -> list[str]:
@@ -29,6 +32,7 @@ def contradictions(settings: Settings) -> list[str]:
         problems.append("retention.keep_days: must be 0, or no less than retention.dedupe_window_days")
     unknown = sorted(set(reads.asynchronous_shards) - {shard.name for shard in settings.shards})
     problems += [f"reads.asynchronous_shards: {name}: no such shard" for name in unknown]
+    problems += _public_problems(settings.public)
     return problems
 
 
@@ -79,6 +83,33 @@ def _urls(settings: Settings) -> list[tuple[str, str, tuple[str, ...]]]:
         *((f"shards.{s.name}.primary", s.primary, _POSTGRES) for s in settings.shards),
         *((f"shards.{s.name}.replica", s.replica, _POSTGRES) for s in settings.shards if s.replica),
     ]
+
+
+def _public_problems(public: PublicSettings) -> list[str]:
+    problems = []
+    if public.base_url:
+        problems += _base_url_problems(public.base_url)
+        if len(public.secret) < SECRET_CHARS_MIN:
+            problems.append(f"public.secret: {SECRET_CHARS_MIN} characters or more are needed for base_url")
+    elif public.port:
+        problems.append("public.base_url: is missing, and the listener on public.port needs it")
+    for key in ("secret_previous", "bounce_secret", "bounce_secret_previous"):
+        if 0 < len(getattr(public, key)) < SECRET_CHARS_MIN:
+            problems.append(f"public.{key}: must have {SECRET_CHARS_MIN} characters or more")
+    return problems
+
+
+def _base_url_problems(base_url: str) -> list[str]:
+    try:
+        parts = urlsplit(base_url)
+        is_good = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return ["public.base_url: must be of the form https://host/path"]
+    if not is_good or parts.query or parts.fragment or parts.username or not base_url.isascii():
+        return ["public.base_url: must be of the form https://host/path"]
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        return ["public.base_url: http is for loopback only: what it carries must not be read on the way"]
+    return []
 
 
 def _is_loopback(host: str) -> bool:

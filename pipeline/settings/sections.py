@@ -12,6 +12,7 @@ from pipeline.settings.notifications import (
     SmsSettings,
 )
 from pipeline.settings.ops import OpsSettings
+from pipeline.settings.public import PublicSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
 
 
@@ -28,10 +29,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sms: SmsSettings = SmsSettings()
     email: EmailSettings = EmailSettings()
     documents: DocumentSettings = DocumentSettings()
+    public: PublicSettings = PublicSettings()
     ops: OpsSettings = OpsSettings()
 
 
-SECRETS = {"password", "auth_token", "dkim_key"}
+SECRETS = {
+    "password",
+    "auth_token",
+    "dkim_key",
+    "secret",
+    "secret_previous",
+    "bounce_secret",
+    "bounce_secret_previous",
+    "twilio_token_other",
+}
 PRIVATE_KEYS = {"dkim_key"}  # secrets whose file must be readable by its owner alone
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     name: hint for name, hint in get_type_hints(Settings).items() if name != "shards"
