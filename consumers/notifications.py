@@ -10,6 +10,7 @@ from pipeline.notifications.contacts import ContactBook
 from pipeline.notifications.dispatcher import Dispatcher
 from pipeline.notifications.mail.documents import DocumentFetcher
 from pipeline.notifications.mail.templates import Templates
+from pipeline.notifications.pools.worker_pool import FixedCapacity
 from pipeline.notifications.provider import Accepted
 from pipeline.notifications.providers.smtp import SmtpProvider
 from pipeline.notifications.providers.twilio import TwilioProvider
@@ -90,7 +91,7 @@ def notification_services(
             receipts=ReceiptBook(
                 channel, cluster, gather_s=_GATHER_S, metrics=metrics, clock=clock, tasks=recording
             ),
-            concurrency=concurrency,
+            capacity=FixedCapacity(concurrency),
             claim_max=notifications.claim_max,
             poll_s=notifications.poll_ms / 1000,
             metrics=metrics,

@@ -12,8 +12,8 @@ from pipeline.clock import Clock
 from pipeline.errors import PostorderError
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.dispatcher import Dispatcher
+from pipeline.notifications.pools.worker_pool import Capacity, WorkerPool
 from pipeline.notifications.receipts import ReceiptBook
-from pipeline.notifications.worker_pool import WorkerPool
 from pipeline.observability.metrics import Metrics
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Channel, Claim, Receipt, State
@@ -34,7 +34,7 @@ class Relay:
         cluster: Cluster,
         dispatcher: Dispatcher,
         receipts: ReceiptBook,
-        concurrency: int,
+        capacity: Capacity,
         claim_max: int,
         poll_s: float,
         metrics: Metrics,
@@ -54,7 +54,7 @@ class Relay:
         self._clock = clock
         self._claiming = claiming
         self._recording = recording
-        self._pool = WorkerPool(channel, concurrency=concurrency, work=self._work, tasks=working)
+        self._pool = WorkerPool(channel, capacity=capacity, work=self._work, tasks=working)
         self._working = working
         self._draining = False
         self._wake: dict[str, asyncio.Event] = defaultdict(asyncio.Event)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pipeline.lifecycle import Tasks
-from pipeline.notifications.worker_pool import WorkerPool
+from pipeline.notifications.pools.worker_pool import FixedCapacity, WorkerPool
 
 
 def fail(name: str, error: BaseException) -> None:
@@ -22,7 +22,7 @@ async def test_no_more_at_once_than_there_are_workers() -> None:
         await asyncio.sleep(0)
         done.append(claim)
 
-    pool = WorkerPool("sms", concurrency=3, work=work, tasks=Tasks(fail))
+    pool = WorkerPool("sms", capacity=FixedCapacity(3), work=work, tasks=Tasks(fail))
     pool.start()
     for number in range(100):
         assert await pool.reserve(1) == 1
@@ -38,7 +38,7 @@ async def test_room_is_counted_before_anything_is_claimed() -> None:
     async def work(_claim) -> None:
         await gate.wait()
 
-    pool = WorkerPool("sms", concurrency=2, work=work, tasks=Tasks(fail))
+    pool = WorkerPool("sms", capacity=FixedCapacity(2), work=work, tasks=Tasks(fail))
     pool.start()
     assert await pool.reserve(10) == 4
     waiting = asyncio.create_task(pool.reserve(1))
@@ -60,7 +60,7 @@ async def test_a_drain_gives_back_what_no_worker_has_begun() -> None:
         begun.append(claim)
         await gate.wait()
 
-    pool = WorkerPool("sms", concurrency=2, work=work, tasks=Tasks(fail))
+    pool = WorkerPool("sms", capacity=FixedCapacity(2), work=work, tasks=Tasks(fail))
     pool.start()
     await pool.reserve(4)
     for number in range(4):
