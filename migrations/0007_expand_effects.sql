@@ -71,6 +71,40 @@ CREATE TABLE recipient_day (
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE recipient_day IS 'How many messages a recipient was sent on a day (UTC), for the daily cap.';
 
+-- One round trip that holds the fence and looks after it: in a volatile function each statement has a snapshot
+-- of its own. The commit need not wait: a lost count does no harm. Of `wanted` messages `granted` fit the cap.
+CREATE FUNCTION count_messages(fence bigint, slots smallint[], keys uuid[], wanted integer[], cap integer)
+    RETURNS TABLE (recipient_key uuid, is_owned boolean, refused_for text, granted integer, day date)
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    today date := (now() AT TIME ZONE 'UTC')::date;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(fence), set_config('synchronous_commit', 'off', true);
+    RETURN QUERY
+    WITH asked AS (
+        SELECT t.slot, t.key, r.state, r.reason, coalesce(d.messages, 0) AS before,
+               least(t.wanted, cap - coalesce(d.messages, 0)) AS more,
+               EXISTS (SELECT FROM shard_slot s WHERE s.slot = t.slot AND s.state = 'owned') AS owned
+        FROM unnest(slots, keys, wanted) AS t(slot, key, wanted)
+        LEFT JOIN recipient r ON r.slot = t.slot AND r.recipient_key = t.key
+        LEFT JOIN recipient_day d ON d.slot = t.slot AND d.recipient_key = t.key AND d.day = today
+    ), counted AS (
+        INSERT INTO recipient_day AS d (slot, recipient_key, day, messages)
+        SELECT slot, key, today, more FROM asked
+        WHERE owned AND more > 0 AND state IS DISTINCT FROM 'out'
+        ORDER BY slot, key
+        ON CONFLICT (slot, recipient_key, day) DO UPDATE SET messages = d.messages + excluded.messages
+        RETURNING recipient_key, messages
+    )
+    SELECT a.key, a.owned, CASE WHEN a.state = 'out' THEN a.reason END,
+           CASE WHEN c.messages IS NULL THEN 0 ELSE greatest(0, least(a.more, cap - c.messages + a.more)) END,
+           today
+    FROM asked a LEFT JOIN counted c ON c.recipient_key = a.key;
+END $$;
+COMMENT ON FUNCTION count_messages(bigint, smallint[], uuid[], integer[], integer) IS
+    'Counts messages to recipients, up to a cap a day; none to those who want nothing.';
+
 CREATE TABLE sms_spend (
     spend_id     bigint GENERATED ALWAYS AS IDENTITY,
     recorded_at  timestamptz DEFAULT now() NOT NULL,
