@@ -175,6 +175,16 @@ class LeaseEndedError(ProviderError):
         super().__init__("lease_ended", "the claim's time was over before the call was made")
 
 
+class CallbackError(PostorderError):
+    """A callback that is genuine but cannot be read. The text says what is wrong and quotes nothing."""
+
+
+class BusyError(PostorderError):
+    """As much is under way as is allowed at once. Nothing was done; come again."""
+
+    retryable = True
+
+
 class DocumentError(PostorderError):
     """An invoice's document cannot be had: wrong type, too large, or its host refused it."""
 

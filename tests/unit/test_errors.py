@@ -15,6 +15,7 @@ RETRYABLE = {
     "AccountRefusedError",
     "HeldBackError",
     "DocumentUnavailableError",
+    "BusyError",
 }
 FINAL = {
     "PostorderError",
@@ -38,6 +39,7 @@ FINAL = {
     "OutcomeUnknownError",
     "LeaseEndedError",
     "DocumentError",
+    "CallbackError",
 }
 
 

@@ -19,7 +19,7 @@ _PREFIX: Final = "whsec_"
 
 
 class WebhookSignatures:
-    """Checks signatures with each of the secrets: several while one is being changed; with none all are wrong."""
+    """Checks signatures with each of the secrets, several while one is being changed. With none, all fail."""
 
     def __init__(self, secrets: Sequence[str], clock: Clock) -> None:
         self._keys = [_key(secret) for secret in secrets if secret]
