@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-plans test-faults bench bench-intake bench-writer bench-commit bench-reads bench-retention bench-reshard bench-ring fuzz check docs format lock clean
+.PHONY: help setup demo test test-plans test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -21,7 +21,7 @@ test-plans: setup ## the plans of the hot statements at a million orders, about 
 test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
 	@$(BIN)/pytest tests/faults -m faults $(ARGS)
 
-bench: bench-intake bench-writer bench-commit bench-reads bench-retention bench-reshard bench-ring ## all benchmarks
+bench: bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring ## all benchmarks
 
 bench-intake: setup ## what intake costs, minutes; writes var/bench/intake.json and intake.html
 	@$(BIN)/python -m loadtest intake $(ARGS)
@@ -34,6 +34,9 @@ bench-commit: setup ## what a commit costs by what it waits for, a minute; write
 
 bench-reads: setup ## reads with one slow server, in each mode, 3 minutes; writes var/bench/reads.json
 	@$(BIN)/python -m loadtest reads $(ARGS)
+
+bench-notifications: setup ## what sending costs, 25 minutes (ARGS="--snapshot-minutes 1"); writes var/bench/notifications.json
+	@$(BIN)/python -m loadtest notifications $(ARGS)
 
 bench-reshard: setup ## a shard comes and goes under load, 3 minutes; writes var/bench/reshard.json
 	@$(BIN)/python -m loadtest reshard $(ARGS)
