@@ -10,7 +10,7 @@ from stack.components import component_names, port_owners, server_names
 from stack.emulators import NAMES as EMULATORS
 from stack.emulators import start_emulator
 from stack.ha_servers import HaServers, postmasters
-from stack.ports import choose_port
+from stack.ports import Reservations, choose_port
 from stack.postgres import Pair
 from stack.postgres_programs import runnable_binaries
 from stack.privileges import Account
@@ -45,7 +45,11 @@ class Launch:
             self._progress(f"killed {strays} processes that an earlier start had left")
         self._prepare_folder()
         self._follow_promotions()
-        self._choose_ports()
+        with Reservations() as reserved:  # until every server has its port
+            self._choose_ports(reserved)
+            self._start_all()
+
+    def _start_all(self) -> None:
         node = self._rabbit_node()
         with ThreadPoolExecutor() as pool:
             rabbit = pool.submit(self._start_rabbit, node)
@@ -106,7 +110,7 @@ class Launch:
                 f"{pair.name}: its replica was promoted; the old primary's data is kept as superseded"
             )
 
-    def _choose_ports(self) -> None:
+    def _choose_ports(self, reserved: Reservations) -> None:
         """Choose a port for each component that does not run; the others keep theirs."""
         owners = port_owners(self._state)
         alive = self._state.alive
@@ -114,7 +118,8 @@ class Launch:
         ports |= {name: self._state.ports[name] for name in self._kept}
         for name in owners:
             if name not in ports:
-                ports[name] = choose_port(name, set(ports.values()), self._state.ports.get(name))
+                before = self._state.ports.get(name)
+                ports[name] = choose_port(name, set(ports.values()), before, reserved)
         self._state.ports = ports
         save_state(self._data_dir, self._state)
 

@@ -1,7 +1,13 @@
-"""Ports on loopback: the preferred one where it is free, else any free one."""
+"""Ports on loopback: the preferred one where it is free, else any free one, and never one that another chose.
+
+Between the choice of a port and the moment when its server binds it lie seconds. Meanwhile the port is
+reserved for whoever chose it.
+"""
 
 import secrets
 import socket
+from types import TracebackType
+from typing import Self
 
 HOST = "127.0.0.1"
 
@@ -49,14 +55,61 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose_port(name: str, taken: set[int], before: int | None = None) -> int:
-    """Return a free port: the one used before, else the preferred one, else any. Never one in `taken`."""
+class Reservations:
+    """Ports that no other launcher on this machine chooses, until this is closed or its process ends.
+
+    A reservation is a name of a Unix socket in the abstract namespace: the kernel gives a name to one socket,
+    keeps them apart for each network namespace, as ports, and forgets those of a process that has ended.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, socket.socket] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def take(self, port: int) -> bool:
+        """Reserve a port, unless a server has it or another launcher. Returns whether it is reserved now."""
+        held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            held.bind(f"\0postorder/port/{port}")
+        except OSError:
+            held.close()
+            return False
+        # Looked at only now: a launcher that let go of it has a server on it.
+        if not is_free(port):
+            held.close()
+            return False
+        self._sockets[port] = held
+        return True
+
+    def close(self) -> None:
+        """Let go of all ports."""
+        while self._sockets:
+            self._sockets.popitem()[1].close()
+
+
+_UNTIL_THE_END = Reservations()
+
+
+def choose_port(
+    name: str, taken: set[int], before: int | None = None, reserved: Reservations = _UNTIL_THE_END
+) -> int:
+    """Return a free port: the one used before, else the preferred one, else any. Never one in `taken`.
+
+    Nobody else chooses it as long as `reserved` is open; by default that is until this process ends.
+    """
     for port in (before, preferred_port(name)):
-        if port and port not in taken and is_free(port):
+        if port and port not in taken and reserved.take(port):
             return port
     while True:
         port = _FIRST_ANY + secrets.randbelow(_FIRST_OUTGOING - _FIRST_ANY)
-        if port not in taken and is_free(port):
+        if port not in taken and reserved.take(port):
             return port
 
 

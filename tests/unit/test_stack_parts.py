@@ -18,7 +18,7 @@ from stack.ha import views_of
 from stack.launcher import StackConfig, _state_for
 from stack.patroni import cluster_settings
 from stack.patroni_api import PatroniApi
-from stack.ports import choose_port, is_free, preferred_port
+from stack.ports import Reservations, choose_port, is_free, preferred_port
 from stack.privileges import Account
 from stack.process import MARKER, Running, end, find_all, run, spawn, wait_until
 from stack.state import ShardConfig, load_state, locked, new_state, save_state
@@ -50,6 +50,34 @@ def test_a_taken_port_gives_way_to_a_free_one() -> None:
         chosen = choose_port("amqp", {preferred_port("amqp")}, before=port)
         assert chosen not in (port, preferred_port("amqp"))
         assert chosen < first_outgoing_port()
+
+
+def test_two_launchers_at_the_same_moment_choose_different_ports(tmp_path: Path) -> None:
+    """Neither has a server on its ports yet, so that both find each of them free."""
+    program = (
+        "import sys; from stack.ports import Reservations, choose_port\n"
+        "with Reservations() as reserved:\n"
+        "    for name in sys.argv[1:]: print(choose_port(name, set(), None, reserved), flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    names = ["amqp", "smtp", *(f"shard{n}-{role}" for n in range(20) for role in ("primary", "replica"))]
+    arguments = [sys.executable, "-c", program, *names]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **pipes) as first, subprocess.Popen(arguments, **pipes) as second:
+        chosen = [[int(launcher.stdout.readline()) for _ in names] for launcher in (first, second)]
+        assert set(chosen[0]).isdisjoint(chosen[1])
+        for launcher in (first, second):
+            launcher.stdin.close()
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_a_reserved_port_can_be_had_again_afterwards() -> None:
+    with Reservations() as reserved:
+        port = choose_port("amqp", set(), None, reserved)
+        assert is_free(port)  # for the server that it is meant for
+        assert not Reservations().take(port)
+    with Reservations() as later:
+        assert later.take(port)
 
 
 def test_the_state_survives_and_an_unreadable_one_counts_as_none(tmp_path: Path) -> None:
