@@ -85,7 +85,7 @@ BEGIN
     WITH asked AS (
         SELECT t.slot, t.key, r.state, r.reason, coalesce(d.messages, 0) AS before,
                least(t.wanted, cap - coalesce(d.messages, 0)) AS more,
-               EXISTS (SELECT FROM shard_slot s WHERE s.slot = t.slot AND s.state = 'owned') AS owned
+               coalesce((SELECT s.state FROM shard_slot s WHERE s.slot = t.slot) = 'owned', false) AS owned
         FROM unnest(slots, keys, wanted) AS t(slot, key, wanted)
         LEFT JOIN recipient r ON r.slot = t.slot AND r.recipient_key = t.key
         LEFT JOIN recipient_day d ON d.slot = t.slot AND d.recipient_key = t.key AND d.day = today
