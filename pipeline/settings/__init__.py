@@ -10,12 +10,13 @@ from pipeline.settings.intake import AmqpSettings, IntakeSettings
 from pipeline.settings.notifications import (
     DocumentSettings,
     NotificationSettings,
-    SmsSettings,
 )
 from pipeline.settings.ops import OpsSettings
+from pipeline.settings.pools import PoolSettings, SlotSettings
 from pipeline.settings.public import PublicSettings
 from pipeline.settings.reading import ENVIRONMENT_PREFIX, load_settings
 from pipeline.settings.sections import SECRETS, SECTIONS, Settings
+from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     "IntakeSettings",
     "NotificationSettings",
     "OpsSettings",
+    "PoolSettings",
     "PublicSettings",
     "ReadSettings",
     "RetentionSettings",
     "Settings",
     "ShardSettings",
+    "SlotSettings",
     "SmsSettings",
     "StorageSettings",
     "load_settings",

@@ -1,10 +1,13 @@
 """What can be wrong between settings that are each fine by themselves."""
 
+from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pipeline.settings.pools import SlotSettings
 from pipeline.settings.public import PublicSettings
 from pipeline.settings.sections import Settings
+from pipeline.settings.sms import SmsSettings
 
 SECRET_CHARS_MIN = 32
 
@@ -38,17 +41,65 @@ def contradictions(settings: Settings) -> list[str]:
 
 def _message_problems(settings: Settings) -> list[str]:
     problems = []
-    email = settings.email
-    if email.tls == "none" and not _is_loopback(email.host):
-        problems.append(f"email.tls: `none` is for loopback only, and email.host is {email.host}")
-    if email.dkim_domain and not (email.dkim_selector and email.dkim_key):
-        problems.append("email.dkim_domain: needs email.dkim_selector and email.dkim_key_file too")
+    for where, email in _sections(email=settings.email, email_second=settings.email_second):
+        if email.tls == "none" and not _is_loopback(email.host):
+            problems.append(f"{where}.tls: `none` is for loopback only, and {where}.host is {email.host}")
+        if email.dkim_domain and not (email.dkim_selector and email.dkim_key):
+            problems.append(f"{where}.dkim_domain: needs {where}.dkim_selector and {where}.dkim_key_file too")
     try:
         ZoneInfo(settings.notifications.time_zone)
     except (ValueError, OSError, ZoneInfoNotFoundError):
         problems.append(f"notifications.time_zone: {settings.notifications.time_zone!r}: no such time zone")
-    if settings.notifications.lease_s <= 2 * max(settings.sms.timeout_s, email.timeout_s):
-        problems.append("notifications.lease_s: must be more than twice sms.timeout_s and email.timeout_s")
+    for name, sms in _sections(sms=settings.sms, sms_second=settings.sms_second):
+        problems += _sms_problems(name, sms)
+    problems += _slot_problems(settings)
+    return problems
+
+
+def _slot_problems(settings: Settings) -> list[str]:
+    problems = []
+    slots: list[tuple[str, SlotSettings]] = [
+        *_sections(sms=settings.sms, sms_second=settings.sms_second),
+        *_sections(email=settings.email, email_second=settings.email_second),
+    ]
+    for where, slot in slots:
+        if slot.concurrency_min > slot.concurrency:
+            problems.append(f"{where}.concurrency_min: must not be more than {where}.concurrency")
+        if settings.notifications.lease_s <= 2 * slot.timeout_s:
+            problems.append(f"notifications.lease_s: must be more than twice {where}.timeout_s")
+    for name, first, second in (
+        ("sms", settings.sms, settings.sms_second),
+        ("email", settings.email, settings.email_second),
+    ):
+        if first.weight == 0 and (second is None or second.weight == 0):
+            problems.append(f"{name}.weight: somebody has to be the first choice")
+    return problems
+
+
+_SlotT = TypeVar("_SlotT", bound=SlotSettings)
+
+
+def _sections(**sections: _SlotT | None) -> list[tuple[str, _SlotT]]:
+    return [(name, section) for name, section in sections.items() if section is not None]
+
+
+def _sms_problems(where: str, sms: SmsSettings) -> list[str]:
+    problems = []
+    if sms.from_number and sms.messaging_service_sid:
+        problems.append(f"{where}.from_number: cannot be set together with {where}.messaging_service_sid")
+    if sms.account_sid and not (sms.from_number or sms.messaging_service_sid):
+        problems.append(
+            f"{where}.from_number: is missing, and so is {where}.messaging_service_sid: one is needed"
+        )
+    parts = urlsplit(sms.base_url)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        problems.append(f"{where}.base_url: http is for loopback only: it would show the token on the way")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        problems.append(f"{where}.base_url: must be a scheme and a host, with nothing after them")
+    if sms.connect_timeout_s > sms.timeout_s:
+        problems.append(f"{where}.connect_timeout_s: must not be more than {where}.timeout_s")
+    if not sms.number_types:
+        problems.append(f"{where}.number_types: is empty, so that no number could be texted")
     return problems
 
 
@@ -79,7 +130,10 @@ _SESSION_ATTRIBUTES = ("any", "read-write", "primary", "standby", "prefer-standb
 def _urls(settings: Settings) -> list[tuple[str, str, tuple[str, ...]]]:
     return [
         ("amqp.url", settings.amqp.url, ("amqp", "amqps")),
-        ("sms.base_url", settings.sms.base_url, ("https", "http")),
+        *(
+            (f"{where}.base_url", sms.base_url, ("https", "http"))
+            for where, sms in _sections(sms=settings.sms, sms_second=settings.sms_second)
+        ),
         *((f"shards.{s.name}.primary", s.primary, _POSTGRES) for s in settings.shards),
         *((f"shards.{s.name}.replica", s.replica, _POSTGRES) for s in settings.shards if s.replica),
     ]

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from pipeline.settings.kinds import Count, Port, Seconds, about
+from pipeline.settings.pools import SlotSettings
 
 _DOMAIN = r"\A([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)?\Z"
 
 
-class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EmailSettings(SlotSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """E-mail by SMTP."""
 
     host: Annotated[str, about("the relay")] = "127.0.0.1"
@@ -29,7 +29,10 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     from_address: Annotated[
         str, Meta(pattern=r"\A[!-;=?A-~]+@[A-Za-z0-9.-]+\Z", max_length=254), about("sender of every mail")
     ] = "orders@shop.example"
-    concurrency: Annotated[Count, about("connections to the relay at once")] = 16
+    concurrency: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)],
+        about("connections to the relay at once at most; fewer when it is slow"),
+    ] = 16
     timeout_s: Annotated[Seconds, about("for each exchange with the relay")] = 10.0
     mails_per_connection: Annotated[Count, about("a connection is renewed after this many")] = 500
     connection_age_s: Annotated[Seconds, about("a connection is renewed at this age")] = 300.0

@@ -45,17 +45,6 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     )
 
 
-class SmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """SMS by Twilio's Messages API."""
-
-    base_url: Annotated[str, about("the API's scheme and host")] = "https://api.twilio.com"
-    account_sid: Annotated[str, about("AC…")] = ""
-    auth_token: Annotated[str, about("a secret")] = ""
-    from_number: Annotated[str, Meta(pattern=r"\A(\+[1-9][0-9]{6,14})?\Z"), about("sender in E.164")] = ""
-    concurrency: Annotated[Count, about("calls at once")] = 32
-    timeout_s: Annotated[Seconds, about("without an answer in this time, a message is unknown")] = 10.0
-
-
 class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Invoice documents given by URL."""
 

@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline.errors import SettingsError
 from pipeline.settings.contradictions import contradictions
-from pipeline.settings.sections import PRIVATE_KEYS, SECRETS, SECTIONS, Settings
+from pipeline.settings.sections import OPTIONAL, PRIVATE_KEYS, SECRETS, SECTIONS, Settings
 from pipeline.settings.storage import ShardSettings
 
 ENVIRONMENT_PREFIX = "POSTORDER_"
@@ -73,7 +73,10 @@ class _Reading:
         return read
 
     def section(self, name: str, table: Any, struct: type[msgspec.Struct]) -> Any:
-        values = self._values(name, table, struct, f"{ENVIRONMENT_PREFIX}{name.upper()}_")
+        prefix = f"{ENVIRONMENT_PREFIX}{name.upper()}_"
+        if name in OPTIONAL and table == {} and not any(key.startswith(prefix) for key in self.environment):
+            return None
+        values = self._values(name, table, struct, prefix)
         return None if values is None else struct(**values)
 
     def _values(

@@ -1,6 +1,7 @@
 """All settings together: one section per struct."""
 
-from typing import get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -9,10 +10,11 @@ from pipeline.settings.intake import AmqpSettings, IntakeSettings
 from pipeline.settings.notifications import (
     DocumentSettings,
     NotificationSettings,
-    SmsSettings,
 )
 from pipeline.settings.ops import OpsSettings
+from pipeline.settings.pools import PoolSettings
 from pipeline.settings.public import PublicSettings
+from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
 
 
@@ -26,8 +28,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     notifications: NotificationSettings = NotificationSettings()
     reads: ReadSettings = ReadSettings()
     retention: RetentionSettings = RetentionSettings()
+    pools: PoolSettings = PoolSettings()
     sms: SmsSettings = SmsSettings()
+    sms_second: SmsSettings | None = None
     email: EmailSettings = EmailSettings()
+    email_second: EmailSettings | None = None
     documents: DocumentSettings = DocumentSettings()
     public: PublicSettings = PublicSettings()
     ops: OpsSettings = OpsSettings()
@@ -44,6 +49,12 @@ SECRETS = {
     "twilio_token_other",
 }
 PRIVATE_KEYS = {"dkim_key"}  # secrets whose file must be readable by its owner alone
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    name: hint for name, hint in get_type_hints(Settings).items() if name != "shards"
-}
+
+
+def _struct(hint: Any) -> Any:
+    return get_args(hint)[0] if isinstance(hint, UnionType) else hint
+
+
+_HINTS = {name: hint for name, hint in get_type_hints(Settings).items() if name != "shards"}
+SECTIONS: dict[str, type[msgspec.Struct]] = {name: _struct(hint) for name, hint in _HINTS.items()}
+OPTIONAL = {name for name, hint in _HINTS.items() if isinstance(hint, UnionType)}  # None unless there
