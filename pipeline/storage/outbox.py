@@ -1,5 +1,6 @@
 """The effect ledger of one shard: claim what is due, record what became of it."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -64,6 +65,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A message this process alone may send, until its lease ends. `age_s`: since it was owed.
 
     `send_before`: on the monotonic clock, a margin before the lease ends; no call may begin later.
+    `useful_until`: on the same clock, when the message expires.
     """
 
     shard: str
@@ -90,6 +92,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     customer_id: str | None = None
     age_s: float = 0.0
     send_before: float = inf
+    useful_until: float = inf
     invoices: tuple[InvoiceDocument, ...] = ()
 
 
@@ -129,13 +132,14 @@ class Outbox:
 
     async def claim(self, channel: Channel, limit: int, claim_id: UUID) -> list[Claim]:
         """Claim up to `limit` due messages. On return the claim is durable, and on the replica."""
+        began = time.monotonic()
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             rows = await connection.fetch(OUTBOX["claim"], channel, limit, claim_id, self._lease)
             documents: dict[UUID, tuple[InvoiceDocument, ...]] = {}
             if rows and channel is Channel.EMAIL:
                 documents = await self._attach(connection, rows)
             await transaction.commit()
-        return [self._claim(row, channel, claim_id, documents) for row in rows]
+        return [self._claim(row, channel, claim_id, documents, began) for row in rows]
 
     @staticmethod
     async def _attach(connection: Any, rows: Sequence[Any]) -> dict[UUID, tuple[InvoiceDocument, ...]]:
@@ -149,7 +153,12 @@ class Outbox:
         return carried
 
     def _claim(
-        self, row: Any, channel: Channel, claim_id: UUID, documents: dict[UUID, tuple[InvoiceDocument, ...]]
+        self,
+        row: Any,
+        channel: Channel,
+        claim_id: UUID,
+        documents: dict[UUID, tuple[InvoiceDocument, ...]],
+        began: float,
     ) -> Claim:
         return Claim(
             shard=self.shard,
@@ -175,6 +184,7 @@ class Outbox:
             lines=row["lines"],
             customer_id=row["customer_id"],
             age_s=row["age_s"],
+            useful_until=began + row["left_s"],
             invoices=documents.get(row["effect_id"], ()),
         )
 

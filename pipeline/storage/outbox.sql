@@ -22,7 +22,8 @@ WITH due AS (
 SELECT c.slot, c.effect_id, c.order_id, c.invoice_id, c.kind, c.attempts, c.created_at,
        c.expires_at <= now() AS is_expired,
        d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency, d.total, d.lines,
-       d.event_time, d.customer_id, extract(epoch FROM now() - c.created_at)::double precision AS age_s
+       d.event_time, d.customer_id, extract(epoch FROM now() - c.created_at)::double precision AS age_s,
+       extract(epoch FROM c.expires_at - now())::double precision AS left_s
 FROM claimed c JOIN orders d USING (slot, order_id);
 
 -- name: attach_invoices

@@ -5,6 +5,7 @@ from pipeline.storage.map_table import MapTable
 from pipeline.storage.node import Node
 from pipeline.storage.outbox import Outbox
 from pipeline.storage.reader import ShardReader
+from pipeline.storage.recipients import RecipientTable
 from pipeline.storage.writer import IntakeWriter
 
 
@@ -31,6 +32,7 @@ class Shard:
         )
         self.reader = ShardReader(self.primary)
         self.maps = MapTable(self.primary)
+        self.recipients = RecipientTable(self.primary)
 
     def __repr__(self) -> str:
         return f"Shard({self.name}: {self.primary!r})"
