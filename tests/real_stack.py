@@ -24,7 +24,8 @@ from stack.status import StackStatus
 
 TABLES = (
     *("inbox", "orders", "invoices", "customers", "consent"),
-    *("outbox", "quarantine", "intake_batch", "receipt_batch"),
+    *("outbox", "effect_note", "quarantine", "intake_batch", "receipt_batch"),
+    *("recipient", "recipient_day", "sms_spend"),
 )
 PDF = b"%PDF-1.4\n% a small invoice\n%%EOF\n"
 

@@ -16,7 +16,10 @@ from pipeline.storage.move_table import Move, move_step
 from pipeline.storage.node import Node
 from pipeline.storage.statements import MOVES
 
-MOVING_TABLES = ("orders", "invoices", "inbox", "outbox", "quarantine", "customers", "consent")
+MOVING_TABLES = (
+    *("orders", "invoices", "inbox", "outbox", "effect_note", "quarantine"),
+    *("customers", "consent", "recipient", "recipient_day"),
+)
 """The tables whose rows belong to a slot, and move with it."""
 
 _POLL_S = 0.05

@@ -1,8 +1,9 @@
 """Retention: old inbox rows and old settled messages are deleted, step by step, on every shard.
 
-Orders and invoices stay. A step looks at some pages of a table and deletes what is old in them, in a
-transaction under the fence, so that rows of a slot that is moving are left alone. Where the walk stands is in
-the database: several processes share it, and where one was killed another goes on.
+With a message go its notes. Counts behind the limits of sending are deleted after two days, whatever the
+settings say of other rows. Orders and invoices stay. A step looks at some pages of a table and deletes what
+is old, in a transaction under the fence, so that rows of a moving slot are left alone. Where the walk
+stands is in the database: several processes share it, and where one was killed another goes on.
 """
 
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 TABLES: Final = ("outbox", "inbox")
 RETENTION = load_statements("retention.sql")
+SPEND_MAX = 5000  # rows of sms_spend that one transaction deletes at most
 _LOOK_S = 60.0  # between looks whether a walk is due
 _VACUUM_TIMEOUT_S = 6 * 3600.0
 
@@ -129,6 +131,38 @@ class TableRetention:
         return pages
 
 
+class Counts:
+    """The counts behind the daily cap and the spend breaker on one server: of use for two days.
+
+    They are few and cheap to look through, so each process does it, without a walk that all share.
+    """
+
+    def __init__(self, node: Node, settings: RetentionSettings) -> None:
+        self._node = node
+        self._step_pages = settings.step_pages
+        self._pause_s = settings.pause_ms / 1000
+
+    async def delete_old(self, clock: Clock) -> int:
+        """Delete what is older than two days; return how many rows."""
+        async with self._node.connection() as connection:
+            pages = (await connection.fetchrow(RETENTION["size"], "recipient_day"))["pages"]
+        deleted = 0
+        for first in range(0, pages, self._step_pages):
+            tids = ((first, 0), (first + self._step_pages, 0))
+            deleted += await self._step("delete_recipient_day", *tids)
+            await clock.sleep(self._pause_s)
+        while some := await self._step("delete_sms_spend", SPEND_MAX):
+            deleted += some
+            await clock.sleep(self._pause_s)
+        return deleted
+
+    async def _step(self, statement: str, *arguments: object) -> int:
+        async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
+            status = await connection.execute(RETENTION[statement], *arguments)
+            await transaction.commit()
+        return int(status.split()[-1])
+
+
 class Retention:
     """A service: walks through the tables of every shard, one step after the other with a pause between."""
 
@@ -141,15 +175,15 @@ class Retention:
         self._tasks = tasks
 
     async def start(self) -> None:
-        """Walk on every shard, and on those that come. With `keep_days` 0: do nothing."""
-        if self._settings.keep_days == 0:
-            return
+        """Walk on every shard, and on those that come. With `keep_days` 0 only counts are deleted."""
         for shard in self._cluster:
             self._add(shard)
         self._cluster.on_added.append(self._add)
 
     def _add(self, shard: Shard) -> None:
-        self._tasks.start(self._walk_forever(shard), f"retention {shard.name}")
+        if self._settings.keep_days:
+            self._tasks.start(self._walk_forever(shard), f"retention {shard.name}")
+        self._tasks.start(self._count_forever(shard), f"retention of counts {shard.name}")
 
     async def drain(self) -> None:
         """End: the next process takes the next step."""
@@ -170,6 +204,15 @@ class Retention:
                 except PostorderError as error:
                     log.warning("retention.failed", shard=shard.name, table=table.table, error=str(error))
             await self._clock.sleep(min(_LOOK_S, self._settings.interval_s))
+
+    async def _count_forever(self, shard: Shard) -> None:
+        counts = Counts(shard.primary, self._settings)
+        while True:
+            try:
+                await counts.delete_old(self._clock)
+            except PostorderError as error:
+                log.warning("retention.failed", shard=shard.name, table="counts", error=str(error))
+            await self._clock.sleep(self._settings.interval_s)
 
     async def _walk(self, shard: str, table: TableRetention) -> None:
         """Take steps until the table's end, or until another process does."""

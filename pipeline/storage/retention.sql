@@ -50,20 +50,33 @@ WITH open AS (
 SELECT count(*) AS deleted FROM gone;
 
 -- name: delete_outbox
--- Only what is settled, and was so before the time that rows are kept.
+-- Only what is settled, and was so before the time that rows are kept. Its notes go with it.
 WITH gone AS (
     DELETE FROM outbox o USING shard_slot s
     WHERE o.ctid >= $1::tid AND o.ctid < $2::tid
-      AND greatest(o.created_at, o.accepted_at) < now() - $3::interval
+      AND greatest(o.created_at, o.accepted_at, o.settled_at, o.provider_status_at) < now() - $3::interval
       AND o.state IN ('accepted', 'delivered', 'undelivered', 'suppressed', 'expired', 'failed', 'abandoned')
       AND s.slot = o.slot AND s.state = 'owned'
-    RETURNING o.channel, o.kind, o.state
+    RETURNING o.slot, o.effect_id, o.channel, o.kind, o.state
+), notes AS (
+    DELETE FROM effect_note n USING gone WHERE n.slot = gone.slot AND n.effect_id = gone.effect_id
 ), counted AS (
     INSERT INTO retired_effect AS r (channel, kind, state, effects)
     SELECT channel, kind, state, count(*) FROM gone GROUP BY channel, kind, state
     ON CONFLICT (channel, kind, state) DO UPDATE SET effects = r.effects + excluded.effects
 )
 SELECT count(*) AS deleted FROM gone;
+
+-- name: delete_recipient_day
+-- Counts of days that no cap looks at any more, by anybody's clock. $1, $2: from page and before page, as tids.
+DELETE FROM recipient_day d USING shard_slot s
+WHERE d.ctid >= $1::tid AND d.ctid < $2::tid AND d.day < (now() AT TIME ZONE 'UTC')::date - 2
+  AND s.slot = d.slot AND s.state = 'owned';
+
+-- name: delete_sms_spend
+DELETE FROM sms_spend WHERE spend_id = ANY (ARRAY(
+    SELECT spend_id FROM sms_spend WHERE recorded_at < now() - interval '2 days'
+    ORDER BY recorded_at LIMIT $1));
 
 -- name: survey_inbox
 -- Rows and their bytes in some pages, and of these the ones old enough to go (of them, those of orders with an
@@ -81,7 +94,7 @@ SELECT count(*) AS rows,
        count(*) FILTER (WHERE is_old) AS old_rows,
        coalesce(sum(pg_column_size(o.*) + 4) FILTER (WHERE is_old), 0)::bigint AS old_bytes
 FROM outbox o, LATERAL (
-    SELECT greatest(o.created_at, o.accepted_at) < now() - $3::interval
+    SELECT greatest(o.created_at, o.accepted_at, o.settled_at, o.provider_status_at) < now() - $3::interval
            AND o.state IN ('accepted', 'delivered', 'undelivered', 'suppressed', 'expired', 'failed', 'abandoned') AS is_old) AS age
 WHERE o.ctid >= $1::tid AND o.ctid < $2::tid;
 

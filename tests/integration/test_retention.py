@@ -17,7 +17,7 @@ from pipeline.errors import SettingsError
 from pipeline.lifecycle import Tasks
 from pipeline.settings import RetentionSettings, load_settings
 from pipeline.sharding.slots import SLOT_COUNT
-from pipeline.storage.retention import Retention, TableRetention
+from pipeline.storage.retention import Counts, Retention, TableRetention
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +34,10 @@ async def shard(bench: Bench) -> AsyncIterator["Rows"]:
         yield Rows(bench, connection)
     finally:
         await connection.close()  # first: what failed on it may hold locks
-        await bench.execute("TRUNCATE inbox, orders, invoices, outbox, retention_walk, retired_effect")
+        await bench.execute(
+            "TRUNCATE inbox, orders, invoices, outbox, effect_note, recipient_day, "
+            "sms_spend, retention_walk, retired_effect"
+        )
 
 
 class Rows:
@@ -112,10 +115,44 @@ async def test_what_is_old_and_settled_goes_and_all_else_stays(shard: Rows) -> N
     assert await shard.walk() == {"outbox": 0, "inbox": 0}
 
 
-async def test_a_message_settled_lately_stays_however_old_it_is(shard: Rows) -> None:
+@pytest.mark.parametrize("column", ["accepted_at", "settled_at", "provider_status_at"])
+async def test_a_message_settled_lately_stays_however_old_it_is(shard: Rows, column: str) -> None:
     await shard.add("resolved", days=40, states=("accepted",))
-    await shard.connection.execute("UPDATE outbox SET accepted_at = now() - interval '1 day'")
+    await shard.connection.execute(f"UPDATE outbox SET {column} = now() - interval '1 day'")
     assert (await shard.walk())["outbox"] == 0
+
+
+async def test_the_notes_of_a_message_go_with_it(shard: Rows) -> None:
+    await shard.add("old", days=31, states=("accepted",))
+    await shard.add("young", days=29, states=("accepted",))
+    await shard.connection.execute(
+        "INSERT INTO effect_note (slot, effect_id, what, detail, actor) "
+        "SELECT slot, effect_id, 'retry', '429', 'pipeline' FROM outbox, generate_series(1, 3)"
+    )
+    await shard.walk()
+    left = await shard.connection.fetch(
+        "SELECT DISTINCT order_id FROM effect_note JOIN outbox USING (effect_id)"
+    )
+    assert [row["order_id"] for row in left] == ["young"]
+    assert await shard.connection.fetchval("SELECT count(*) FROM effect_note") == 3
+
+
+async def test_counts_of_days_gone_by_go_and_those_of_a_moving_slot_stay(shard: Rows) -> None:
+    strange = next(slot for slot in range(SLOT_COUNT) if slot not in set(shard.owned))
+    for slot in (shard.owned[0], strange):
+        await shard.connection.execute(
+            "INSERT INTO recipient_day SELECT $1, gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date - n, 1 "
+            "FROM generate_series(0, 5) AS n",
+            slot,
+        )
+    await shard.connection.execute(
+        "INSERT INTO sms_spend (recorded_at, country, segments) "
+        "SELECT now() - n * interval '12 hours', '49', 1 FROM generate_series(0, 7) AS n"
+    )
+    assert await Counts(shard.node, KEEP).delete_old(SystemClock()) == 3 + 4
+    left = await shard.connection.fetch("SELECT slot, count(*) FROM recipient_day GROUP BY slot")
+    assert {row["slot"]: row["count"] for row in left} == {shard.owned[0]: 3, strange: 6}
+    assert await shard.connection.fetchval("SELECT count(*) FROM sms_spend") == 4
 
 
 async def test_the_events_of_an_order_stay_while_its_late_invoice_is_not_mailed(shard: Rows) -> None:
@@ -137,7 +174,7 @@ async def test_the_events_of_an_order_stay_while_its_late_invoice_is_not_mailed(
         shard.owned[0],
     )
     assert await shard.walk() == {"outbox": 1, "inbox": 0}
-    await shard.connection.execute("UPDATE outbox SET state = 'failed'")
+    await shard.connection.execute("UPDATE outbox SET state = 'suppressed'")
     assert await shard.walk() == {"outbox": 0, "inbox": 2}
 
 
@@ -217,12 +254,22 @@ async def _empty(shard: Rows) -> bool:
     return not await shard.left("outbox") and not await shard.left("inbox")
 
 
-async def test_nothing_is_ever_deleted_with_keep_days_zero(shard: Rows, bench: Bench) -> None:
+async def test_with_keep_days_zero_only_counts_are_ever_deleted(shard: Rows, bench: Bench) -> None:
+    await shard.add("old", days=4000, states=("accepted",))
+    await shard.connection.execute(
+        "INSERT INTO sms_spend (recorded_at, country, segments) VALUES ('-infinity', '49', 1)"
+    )
     tasks = Tasks(lambda *_crash: None)
     never = RetentionSettings(keep_days=0)
     service = Retention(bench.cluster, never, clock=SystemClock(), tasks=tasks)
     await service.start()
-    assert "0 running" in repr(tasks)
+    assert f"{len(bench.stack.shards)} running" in repr(tasks)
+
+    async def counts_are_gone() -> bool:
+        return not await shard.connection.fetchval("SELECT count(*) FROM sms_spend")
+
+    await bench.until(counts_are_gone, "old counts deleted")
+    assert await shard.left("outbox") == await shard.left("inbox") == {"old"}
     await service.stop()
 
 

@@ -39,7 +39,7 @@ async def test_the_model_and_the_migrated_tables_are_equal(connection: asyncpg.C
     await make_modelled(connection)
     migrated = await facts(connection, "public")
     assert differences(await facts(connection, "modelled"), migrated) == []
-    assert sum(name.startswith("table ") for name in migrated) == 16
+    assert sum(name.startswith("table ") for name in migrated) == 20
 
 
 @pytest.mark.parametrize(
