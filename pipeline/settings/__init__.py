@@ -15,6 +15,7 @@ from pipeline.settings.ops import OpsSettings
 from pipeline.settings.pools import PoolSettings, SlotSettings
 from pipeline.settings.public import PublicSettings
 from pipeline.settings.reading import ENVIRONMENT_PREFIX, load_settings
+from pipeline.settings.rules import RuleSettings
 from pipeline.settings.sections import SECRETS, SECTIONS, Settings
 from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
@@ -33,6 +34,7 @@ __all__ = [
     "PublicSettings",
     "ReadSettings",
     "RetentionSettings",
+    "RuleSettings",
     "Settings",
     "ShardSettings",
     "SlotSettings",

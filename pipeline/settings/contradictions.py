@@ -35,6 +35,8 @@ def contradictions(settings: Settings) -> list[str]:
         problems.append("retention.keep_days: must be 0, or no less than retention.dedupe_window_days")
     unknown = sorted(set(reads.asynchronous_shards) - {shard.name for shard in settings.shards})
     problems += [f"reads.asynchronous_shards: {name}: no such shard" for name in unknown]
+    if settings.rules.quiet_kinds and settings.rules.quiet_from == settings.rules.quiet_until:
+        problems.append("rules.quiet_from, rules.quiet_until: are equal, so that nothing would ever be sent")
     problems += _public_problems(settings.public)
     return problems
 

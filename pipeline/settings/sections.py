@@ -14,6 +14,7 @@ from pipeline.settings.notifications import (
 from pipeline.settings.ops import OpsSettings
 from pipeline.settings.pools import PoolSettings
 from pipeline.settings.public import PublicSettings
+from pipeline.settings.rules import RuleSettings
 from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
 
@@ -34,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     email: EmailSettings = EmailSettings()
     email_second: EmailSettings | None = None
     documents: DocumentSettings = DocumentSettings()
+    rules: RuleSettings = RuleSettings()
     public: PublicSettings = PublicSettings()
     ops: OpsSettings = OpsSettings()
 

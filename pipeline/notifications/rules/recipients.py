@@ -1,4 +1,4 @@
-"""What recipients said: that they want nothing any more, or again. Recorded where the recipient lives by now."""
+"""What recipients said: that they want nothing any more, or again. Recorded where they live by now."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
