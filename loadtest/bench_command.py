@@ -11,11 +11,9 @@ from rich.console import Console
 
 from consumers.stack_commands import say
 from consumers.stack_settings import write_stack_settings
-from loadtest.claims_bench import Claims, ClaimsBench
 from loadtest.intake_bench import BATCH, FOLDER, Flow, IntakeBench
 from loadtest.intake_report import IntakeReport, machine, now_text, print_report, write_page
-from loadtest.notifications_bench import Drain, NotificationsBench, SendingLoop
-from loadtest.notifications_report import NotificationsReport, print_notifications
+from loadtest.notifications_command import notifications
 from loadtest.peer import peer_python
 from loadtest.reads_bench import SLOW_S, SLOW_SHARE, Reading, ReadsBench, Tally
 from loadtest.reads_report import ReadsReport, print_reads
@@ -25,7 +23,6 @@ from loadtest.ring_bench import measure_rings, print_rings
 from loadtest.writer_bench import measure_writer, print_writer
 from pipeline.reading.consistency import Consistency, Mode
 from pipeline.settings import load_settings
-from pipeline.storage.outbox import Channel
 from stack.launcher import StackConfig, down, reset, up
 from stack.state import ShardConfig
 from stack.status import StackStatus
@@ -35,6 +32,7 @@ DATA_DIR = FOLDER / "stack"
 _SHARDS = tuple(ShardConfig(name=f"shard{number}") for number in range(3))
 
 app = typer.Typer(help="Benchmarks. Each starts a stack of its own.", no_args_is_help=True)
+app.command()(notifications)
 
 
 @app.command()
@@ -120,48 +118,6 @@ def reads(
 
 
 @app.command()
-def notifications(  # noqa: PLR0917  # the sizes of the scenarios
-    messages: Annotated[int, typer.Option(min=1000, help="SMS, and as many mails, to drain.")] = 60_000,
-    rate: Annotated[
-        float, typer.Option(min=0, help="Orders per second in open loop; 0: half of what SMS and mail allow.")
-    ] = 0,
-    seconds: Annotated[float, typer.Option(min=1, help="Of open loop.")] = 30.0,
-    finished: Annotated[int, typer.Option(min=0, help="Finished messages beside the claims.")] = 5_000_000,
-    snapshot_minutes: Annotated[
-        float, typer.Option(min=0, help="How long a snapshot is held open; 0: no claims are measured.")
-    ] = 15.0,
-    claims_per_s: Annotated[float, typer.Option(min=1, help="New messages per second meanwhile.")] = 400.0,
-) -> None:
-    """Measure sending; write var/bench/notifications.json."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    try:
-        stack = up(StackConfig(data_dir=DATA_DIR), say)
-        settings_file = write_stack_settings(stack, DATA_DIR)
-        bench = NotificationsBench(stack, load_settings(settings_file, {}), settings_file)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            sms, email, loop, claim = runner.run(
-                _notifications(bench, messages, rate, seconds, finished, snapshot_minutes, claims_per_s)
-            )
-    finally:
-        down(DATA_DIR, say)
-        reset(DATA_DIR, say)
-    report = NotificationsReport(
-        at=now_text(),
-        machine=machine(),
-        command=f"python -m loadtest notifications --messages {messages} --rate {rate:g} "
-        f"--seconds {seconds:g} --finished {finished} --snapshot-minutes {snapshot_minutes:g} "
-        f"--claims-per-s {claims_per_s:g}",
-        sms=sms,
-        email=email,
-        latency=loop,
-        claim=claim,
-    )
-    _write("notifications.json", report)
-    print_notifications(report, Console())
-    typer.echo(f"{FOLDER / 'notifications.json'} written")
-
-
-@app.command()
 def reshard(
     rate: Annotated[float, typer.Option(min=10, help="Orders per second, all the time.")] = 2000.0,
     orders: Annotated[int, typer.Option(min=0, help="Orders there are at the beginning.")] = 100_000,
@@ -227,35 +183,6 @@ async def _intake(  # noqa: PLR0917  # the sizes of the scenarios
         open_loop=open_loop,
         ratio_to_peer=round(single.events_per_s / peer.events_per_s, 1),
     )
-
-
-async def _notifications(  # noqa: PLR0917  # the sizes of the scenarios
-    bench: NotificationsBench,
-    messages: int,
-    rate: float,
-    seconds: float,
-    finished: int,
-    minutes: float,
-    claims_per_s: float,
-) -> tuple[Drain, Drain, SendingLoop, Claims | None]:
-    async with bench.opened():
-        say(f"{messages:,} SMS")
-        sms = await bench.drain(Channel.SMS, messages)
-        say(f"  {sms.per_s:,}/s, {sms.per_s_per_core:,}/s per core; {messages:,} mails")
-        email = await bench.drain(Channel.EMAIL, messages)
-        say(f"  {email.per_s:,}/s, {email.per_s_per_core:,}/s per core")
-        # An order is an SMS and a mail: the sender alone would take 1 / sms + 1 / mail of a second for it.
-        rate = rate or 0.5 / (1 / sms.per_s + 1 / email.per_s)
-        say(f"open loop: {rate:,.0f} orders/s for {seconds:g} s")
-        loop = await bench.open_loop(rate, seconds)
-        say(f"  p50 {loop.p50_ms} ms, p99 {loop.p99_ms} ms")
-        claims = None
-        if minutes:
-            say(f"claims beside {finished:,} finished messages, a snapshot open for {minutes:g} min")
-            claiming = ClaimsBench(bench.cluster)
-            await claiming.fill(finished, say)
-            claims = await claiming.run(finished, minutes, claims_per_s)
-    return sms, email, loop, claims
 
 
 def _shown(flow: Flow) -> Flow:

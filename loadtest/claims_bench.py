@@ -14,8 +14,8 @@ from uuid import uuid4
 import msgspec
 
 from loadtest.intake_bench import BenchError
-from loadtest.notifications_bench import Latency, latency_of
 from loadtest.owed_messages import OWE
+from loadtest.sending_figures import Latency, latency_of
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Channel, Claim, Receipt, State
 from pipeline.storage.shard import Shard

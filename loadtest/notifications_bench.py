@@ -9,13 +9,10 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from math import ceil
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
 
 import aiohttp
-import msgspec
 
 from consumers.lean.publisher import LeanPublisher
 from consumers.lean.wire import property_bytes, route_of
@@ -27,6 +24,8 @@ from loadtest.event_source import order_body
 from loadtest.intake_bench import FOLDER, BenchError
 from loadtest.owed_messages import about_to_be_owed, open_messages, states
 from loadtest.pipeline_process import PipelineProcess
+from loadtest.sender_profile import Profile, read_profile, sampling
+from loadtest.sending_figures import Drain, Planned, SendingLoop, drain_of, loop_of
 from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
@@ -41,61 +40,6 @@ _STALL_S = 30.0
 _POLL_S = 0.05
 _CONFIRM_TIMEOUT_S = 60.0
 _WARM_UP_S = 3.0
-
-
-class SendingCpu(msgspec.Struct, frozen=True, kw_only=True):
-    """Microseconds of CPU per message. `provider` is the stand-in; `total` is without it."""
-
-    sender: float
-    primaries: float
-    replicas: float
-    provider: float
-    total: float
-
-
-class Drain(msgspec.Struct, frozen=True, kw_only=True):
-    """A full outbox sent. `sender_share` and `provider_share`: of one core, how busy each was."""
-
-    messages: int
-    seconds: float
-    per_s: float
-    per_s_per_core: float
-    cpu_us: SendingCpu
-    sender_share: float
-    provider_share: float
-    sender_rss_mb: float
-
-
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """From the planned moment of publishing to the provider's acceptance."""
-
-    messages: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-
-class SendingLoop(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders that come by chance at a mean rate, whether or not earlier ones are done; two messages each.
-
-    `busy_cores`: what intake, sender, broker and servers used, without publisher and stand-ins.
-    """
-
-    orders_per_s: float
-    messages_per_s: float
-    p50_ms: float
-    p99_ms: float
-    sms: Latency
-    email: Latency
-    busy_cores: float
-
-
-class Planned(NamedTuple):
-    """An order's recipients, and when it was to be published, as UNIX time."""
-
-    number: str
-    address: str
-    at: float
 
 
 class NotificationsBench:
@@ -120,6 +64,17 @@ class NotificationsBench:
         finally:
             await self.cluster.close()
 
+    async def profile(self, channel: Channel, messages: int, py_spy: Path) -> Profile:
+        """Drain once more under a sampler, which slows everything down; return where the time went."""
+        file = FOLDER / f"{channel}.stacks"
+        async with self._acceptances() as found:
+            count = found.sms_count if channel is Channel.SMS else found.mail_count
+            with self._process("sender", "notifications") as sender:
+                await self._send(sender, channel, WARM_UP, count)
+                with sampling(py_spy, sender.pid, file):
+                    await self._send(sender, channel, messages, count)
+        return read_profile(file)
+
     async def drain(self, channel: Channel, messages: int) -> Drain:
         """Let so many messages of a channel be due at once; ends when every one was accepted."""
         async with self._acceptances() as found:
@@ -128,7 +83,7 @@ class NotificationsBench:
                 await self._send(sender, channel, WARM_UP, count)
                 account = self._account(channel, sender=sender)
                 rss, seconds, used = await self._send(sender, channel, messages, count, account)
-        return _drain(messages, seconds, used, rss)
+        return drain_of(messages, seconds, used, rss)
 
     async def open_loop(self, orders_per_s: float, seconds: float, seed: int = 7) -> SendingLoop:
         """Publish orders by a Poisson process, with intake and sending in a process each."""
@@ -147,7 +102,7 @@ class NotificationsBench:
             await self._until_quiet(intake, sender)
         async with self._acceptances() as found:
             numbers, addresses = await found.sms_times(began), await found.mail_times(began)
-        return _open_loop(planned, numbers, addresses, orders_per_s, (sum(used.values())) / took)
+        return loop_of(planned, numbers, addresses, orders_per_s, (sum(used.values())) / took)
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -251,48 +206,3 @@ def _order(run: str, number: int, at: float) -> tuple[bytes, Planned]:
     body = order_body(run, number, moment).replace(b"+14155550123", phone.encode())
     body = body.replace(f"ada.{number}@example.com".encode(), address.encode())
     return body.replace(b'"US"', b'"DE"'), Planned(phone, address, at)
-
-
-def _drain(messages: int, seconds: float, used: dict[str, float], rss: float) -> Drain:
-    cost = {name: round(cpu_s / messages * 1e6, 1) for name, cpu_s in used.items()}
-    return Drain(
-        messages=messages,
-        seconds=round(seconds, 2),
-        per_s=round(messages / seconds),
-        per_s_per_core=round(messages / used["sender"]),
-        cpu_us=SendingCpu(**cost, total=round(sum(cost.values()) - cost["provider"], 1)),
-        sender_share=round(used["sender"] / seconds, 2),
-        provider_share=round(used["provider"] / seconds, 2),
-        sender_rss_mb=round(rss),
-    )
-
-
-def _open_loop(
-    planned: list[Planned],
-    numbers: dict[str, float],
-    addresses: dict[str, float],
-    rate: float,
-    busy_cores: float,
-) -> SendingLoop:
-    missing = [one for one in planned if one.number not in numbers or one.address not in addresses]
-    if missing:
-        raise BenchError(f"{len(missing)} of {len(planned)} orders have not got both messages")
-    sms = [numbers[one.number] - one.at for one in planned]
-    email = [addresses[one.address] - one.at for one in planned]
-    both = latency_of(sms + email)
-    return SendingLoop(
-        orders_per_s=round(rate),
-        messages_per_s=round(2 * rate),
-        p50_ms=both.p50_ms,
-        p99_ms=both.p99_ms,
-        sms=latency_of(sms),
-        email=latency_of(email),
-        busy_cores=round(busy_cores, 2),
-    )
-
-
-def latency_of(seconds: list[float]) -> Latency:
-    """Return the figures of latencies, which must not be empty."""
-    ordered = sorted(seconds)
-    p50, p99 = (round(ordered[ceil(share * len(ordered)) - 1] * 1e3, 1) for share in (0.5, 0.99))
-    return Latency(messages=len(ordered), p50_ms=p50, p99_ms=p99, max_ms=round(ordered[-1] * 1e3, 1))

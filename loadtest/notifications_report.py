@@ -5,13 +5,14 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.claims_bench import Claims
-from loadtest.notifications_bench import Drain, SendingLoop
+from loadtest.sender_profile import Profile
+from loadtest.sending_figures import Drain, SendingLoop
 
 _PARTS = ("sender", "primaries", "replicas", "provider", "total")
 
 
 class NotificationsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything measured, in one run. `claim` is None when it was left out."""
+    """Everything measured, in one run. `claim` is None when it was left out; `profiles`: by channel."""
 
     at: str
     machine: str
@@ -20,6 +21,7 @@ class NotificationsReport(msgspec.Struct, frozen=True, kw_only=True):
     email: Drain
     latency: SendingLoop
     claim: Claims | None
+    profiles: dict[str, Profile]
 
     def targets(self) -> list[tuple[str, str, str, bool]]:
         """Compare with what was aimed at: what, wanted, measured, met."""
@@ -55,6 +57,8 @@ def print_notifications(report: NotificationsReport, console: Console) -> None:
     )
     if report.claim is not None:
         _print_claims(report.claim, console)
+    for channel, profile in report.profiles.items():
+        _print_profile(channel, profile, console)
     targets = Table("target", "wanted", "measured", "")
     for what, wanted, measured, met in report.targets():
         targets.add_row(what, wanted, measured, "met" if met else "missed")
@@ -70,6 +74,13 @@ def _print_claims(claims: Claims, console: Console) -> None:
         f"statement {claims.statement_ms} ms and {claims.pages_per_claim:g} pages on average; "
         f"sweep p99 {claims.sweep.p99_ms} ms; {claims.messages:,} messages claimed and recorded"
     )
+
+
+def _print_profile(channel: str, profile: Profile, console: Console) -> None:
+    table = Table("own time", "", title=f"{channel}: where the sender's time goes", title_justify="left")
+    for name, share in (profile.parts | profile.functions).items():
+        table.add_row(f"{share:.1%}", name)
+    console.print(table)
 
 
 def _at_least(what: str, wanted: float, measured: float) -> tuple[str, str, str, bool]:
