@@ -145,7 +145,8 @@ class Process:
                 new_tasks=self._new_tasks,
                 on_committed=wake,
             )
-        return [MapKeeper(self._cluster, clock=self._clock, tasks=self._new_tasks()), *services]
+        keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
+        return [keeper, *services]
 
     def _retention(self) -> Retention:
         return Retention(self._cluster, self._settings.retention, clock=self._clock, tasks=self._new_tasks())

@@ -31,11 +31,40 @@ class LatencyHistogram(Collector):
             counts[bisect_left(LATENCY_BUCKETS_S, value_s)] += 1
         self._sum_s += sum(values_s)
 
+    def read(self) -> tuple[list[tuple[str, float]], float]:
+        """Return the upper bounds, each with the number of values up to it, and the sum in seconds."""
+        bounds = [*map(str, LATENCY_BUCKETS_S), "+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum_s
+
     def collect(self) -> Iterator[Metric]:
         """Return the histogram as the library's."""
-        bounds = [*map(str, LATENCY_BUCKETS_S), "+Inf"]
-        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
-        yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum_s)
+        buckets, sum_s = self.read()
+        yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=sum_s)
+
+
+class LatencyByLabel(Collector):
+    """Histograms for the hot path, one for each value of a label. Values of the label must be few."""
+
+    def __init__(self, name: str, documentation: str, label: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self._histograms: dict[str, LatencyHistogram] = {}
+
+    def observe(self, value: str, seconds: float) -> None:
+        """Count seconds under a value of the label."""
+        histogram = self._histograms.get(value)
+        if histogram is None:
+            histogram = self._histograms[value] = LatencyHistogram(self._name, self._documentation)
+        histogram.observe_all((seconds,))
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the histograms as one of the library's."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
+        for value, histogram in list(self._histograms.items()):  # /metrics is served by another thread
+            buckets, sum_s = histogram.read()
+            family.add_metric([value], buckets, sum_s)
+        yield family
 
 
 class IntakeMetrics:
@@ -119,7 +148,19 @@ class BrokerMetrics:
         )
 
 
-class Metrics(IntakeMetrics, NotificationMetrics, BrokerMetrics):
+class ShardMetrics:
+    """What is counted of the shards themselves."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.slots_leaving = Gauge(
+            "postorder_slots_leaving",
+            "Slots that take no writes because they are being handed over, half a minute ago at most",
+            ["shard"],
+            registry=registry,
+        )
+
+
+class Metrics(IntakeMetrics, NotificationMetrics, BrokerMetrics, ShardMetrics):
     """The metrics of one process. Seconds and bytes throughout."""
 
     def __init__(self) -> None:
@@ -127,6 +168,7 @@ class Metrics(IntakeMetrics, NotificationMetrics, BrokerMetrics):
         IntakeMetrics.__init__(self, self.registry)
         NotificationMetrics.__init__(self, self.registry)
         BrokerMetrics.__init__(self, self.registry)
+        ShardMetrics.__init__(self, self.registry)
 
     def serve(self, host: str, port: int) -> None:
         """Serve /metrics from a thread of its own until the process ends. Raises SettingsError."""

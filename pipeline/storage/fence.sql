@@ -21,5 +21,8 @@ UPDATE shard_map SET epoch = $1, owners = $2, written_at = now() WHERE epoch < $
 -- name: slots
 SELECT slot, epoch, state FROM shard_slot ORDER BY slot;
 
+-- name: leaving
+SELECT count(*) FROM shard_slot WHERE state = 'leaving';
+
 -- name: notify
 SELECT pg_notify('postorder_shard_map', $1);

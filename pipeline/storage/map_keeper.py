@@ -1,16 +1,21 @@
 """Keeps a process's shard map fresh: it listens on every shard, and looks again after each silence.
 
-A notice can be missed; a writer with an old map finds out by itself anyway.
+A notice can be missed; a writer with an old map finds out by itself anyway. Each look also counts the slots
+that take no writes: for long only when whoever moved them was killed.
 """
+
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 
 from pipeline.clock import Clock
 from pipeline.lifecycle import Tasks
+from pipeline.observability.metrics import ShardMetrics
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.listener import Listener
 from pipeline.storage.map_table import CHANGED
 from pipeline.storage.shard import Shard
+from pipeline.storage.statements import FENCE
 
 
 class MapKeeper:
@@ -18,8 +23,9 @@ class MapKeeper:
 
     name = "shard map"
 
-    def __init__(self, cluster: Cluster, *, clock: Clock, tasks: Tasks) -> None:
+    def __init__(self, cluster: Cluster, *, metrics: ShardMetrics, clock: Clock, tasks: Tasks) -> None:
         self._cluster = cluster
+        self._metrics = metrics
         self._clock = clock
         self._tasks = tasks
 
@@ -44,12 +50,16 @@ class MapKeeper:
             shard,
             CHANGED,
             on_notice=lambda _epoch: None,
-            attend=self._look,
+            attend=self._look_at(shard),
             on_lost=lambda: None,
             clock=self._clock,
         )
         self._tasks.start(listener.run(), f"listen to {shard.name}")
 
-    async def _look(self, connection: asyncpg.Connection) -> None:
-        await connection.execute("SELECT 1")  # a server that is gone without a word shows here
-        await self._cluster.refresh()
+    def _look_at(self, shard: Shard) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+        async def look(connection: asyncpg.Connection) -> None:
+            leaving = await connection.fetchval(FENCE["leaving"])
+            self._metrics.slots_leaving.labels(shard.name).set(leaving)
+            await self._cluster.refresh()
+
+        return look

@@ -15,11 +15,13 @@ from real_stack import Bench, order_event
 from pipeline.clock import SystemClock
 from pipeline.errors import ShardMapError, SlotsMovedError
 from pipeline.lifecycle import Tasks
+from pipeline.observability.metrics import Metrics
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.sharding.slots import slot_of
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.fence import FencedTransaction
 from pipeline.storage.map_keeper import MapKeeper
+from pipeline.storage.map_table import CHANGED
 from pipeline.storage.outbox import Channel
 from pipeline.storage.statements import FENCE
 
@@ -187,26 +189,41 @@ async def test_what_waits_for_a_slot_for_too_long_goes_back_to_the_broker(own_ma
     await flow.processor.stop()
 
 
-async def test_a_notice_is_enough(own_map: Bench) -> None:
-    bench = own_map
-    crashes: list[BaseException] = []
+@pytest.fixture
+async def keeper(own_map: Bench) -> AsyncIterator[Metrics]:
+    """A running map keeper, behind its first look at each shard; its metrics."""
+    metrics, crashes = Metrics(), []
     keeper = MapKeeper(
-        bench.cluster, clock=SystemClock(), tasks=Tasks(lambda _name, error: crashes.append(error))
+        own_map.cluster,
+        metrics=metrics,
+        clock=SystemClock(),
+        tasks=Tasks(lambda *crash: crashes.append(crash)),
     )
     await keeper.start()
-    try:
-        # Its first look at each shard is behind it when it listens.
-        await bench.until_true(lambda: listening(bench))
-        after = await hand_over(bench, notify=True)
-        await bench.until_true(lambda: adopted(bench, after))
-    finally:
-        await keeper.stop()
+    await own_map.until_true(lambda: looked_at(metrics, {shard.name: 0 for shard in own_map.cluster}))
+    yield metrics
+    await keeper.stop()
     assert crashes == []
 
 
-async def listening(bench: Bench) -> bool:
-    rows = await bench.rows("SELECT count(*) AS n FROM pg_stat_activity WHERE query = 'SELECT 1'")
-    return all(row["n"] for row in rows)
+async def looked_at(metrics: Metrics, leaving: dict[str, int]) -> bool:
+    """Whether each shard's slots that leave were counted, and are so many."""
+    read = metrics.registry.get_sample_value
+    return all(read("postorder_slots_leaving", {"shard": name}) == n for name, n in leaving.items())
+
+
+async def test_a_notice_is_enough(own_map: Bench, keeper: Metrics) -> None:
+    after = await hand_over(own_map, notify=True)
+    await own_map.until_true(lambda: adopted(own_map, after))
+
+
+async def test_slots_that_nobody_may_write_are_counted(own_map: Bench, keeper: Metrics) -> None:
+    """As a coordinator leaves them that was killed while it handed them over."""
+    shard = owner(own_map)
+    for state, count in (("leaving", 1), ("owned", 0)):
+        await set_state(own_map, shard, state)
+        await own_map.execute("SELECT pg_notify($1, '0')", CHANGED)
+        await own_map.until_true(lambda count=count: looked_at(keeper, {shard: count}))
 
 
 async def adopted(bench: Bench, shard_map: ShardMap) -> bool:
