@@ -1,5 +1,6 @@
 """The messages themselves, ready for a provider."""
 
+from datetime import datetime
 from math import inf
 
 import msgspec
@@ -29,13 +30,19 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Email(msgspec.Struct, frozen=True, kw_only=True):
-    """One mail to one recipient. `unsubscribe_url`: for one click. `send_before`: as in Sms."""
+    """One mail to one recipient. `unsubscribe_url`: for one click. `send_before`: as in Sms.
+
+    `body`: text and HTML as a MIME entity, from its Content-Type on; empty: made of `text` and `html`.
+    `date`: of the message it is about, so that a mail sent again is the same bytes; None: now.
+    """
 
     effect_id: str
     to: str
     subject: str
-    text: str
-    html: str
+    text: str = ""
+    html: str = ""
+    body: bytes = b""
+    date: datetime | None = None
     attachments: tuple[Attachment, ...] = ()
     locale: str = "en"
     unsubscribe_url: str | None = None

@@ -1,43 +1,89 @@
-"""A mail as bytes, written directly: `email.message` takes 2.9 ms for the same mail, this 0.06 ms.
+"""A mail as bytes, written directly: `email.message` takes 2.9 ms for the same mail.
 
 What goes in is either ours or brought to a form that cannot end a header, a part or the message: header
 values are printable and have no encoded word of their own, bodies are quoted-printable, attachments base64.
 A test reads the result back with the standard library and compares headers, recipients and parts.
 """
 
-from base64 import b64encode, encodebytes
-from binascii import b2a_qp
+import re
+from base64 import b64encode
+from binascii import b2a_base64
 from datetime import datetime
 from email.utils import format_datetime
 from string import ascii_letters, digits
 
+from pipeline.errors import RejectedError
+from pipeline.notifications.mail.quoted_printable import encode
 from pipeline.notifications.notification import Attachment, Email
 
 _SUBJECT_CHARS_MAX = 200
 _FILENAME_CHARS_MAX = 100
 _FILENAME_CHARACTERS = frozenset(ascii_letters + digits + "-_. ")
 _WORD_BYTES_MAX = 42  # of UTF-8 in one encoded word, which may have 75 characters (RFC 2047)
+_LINE_CHARS_MAX = 76
+# Of these the reader would take the content apart, and the mail would have parts that it was not given.
+_STRUCTURED_TYPES = ("multipart/", "message/")
+_URL = re.compile(r"https?://[!-;=?-~]{1,900}").fullmatch
+
+# "=_" can stand neither in quoted-printable nor in base64, so no content can hold a boundary.
+_INNER, _OUTER = b"=_postorder_alternatives", b"=_postorder_attachments"
+_TEXT_HEAD = b"""Content-Type: multipart/alternative; boundary="%b"\r
+\r
+--%b\r
+Content-Type: text/plain; charset="utf-8"\r
+Content-Transfer-Encoding: quoted-printable\r
+\r
+""" % (_INNER, _INNER)
+_HTML_HEAD = (
+    b"""--%b\r
+Content-Type: text/html; charset="utf-8"\r
+Content-Transfer-Encoding: quoted-printable\r
+\r
+"""
+    % _INNER
+)
+_TEXT_END = b"--%b--\r\n" % _INNER
+_MIXED_HEAD = b'Content-Type: multipart/mixed; boundary="%b"\r\n\r\n--%b\r\n' % (_OUTER, _OUTER)
+_MIXED_NEXT = b"--%b\r\n" % _OUTER
+_MIXED_END = b"--%b--\r\n" % _OUTER
 
 
-def render_mail(message: Email, *, sender: str, sender_name: str, message_id: str, date: datetime) -> bytes:
-    """Return a mail of text and HTML as alternatives, and attachments if it has any."""
-    # "=_" can stand neither in quoted-printable nor in base64, so no content can hold the boundary.
-    inner, outer = f"=_alt_{message.effect_id}", f"=_mix_{message.effect_id}"
-    body = _multipart(
-        "alternative", inner, [_text_part("plain", message.text), _text_part("html", message.html)]
-    )
-    if message.attachments:
-        body = _multipart("mixed", outer, [body, *map(_attachment_part, message.attachments)])
-    headers = (
-        f"From: {_display_name(sender_name)} <{sender}>\r\n"
-        f"To: {header_text(message.to)}\r\n"
-        f"Subject: {header_text(message.subject[:_SUBJECT_CHARS_MAX])}\r\n"
-        f"Message-ID: {message_id}\r\n"
-        f"Date: {format_datetime(date)}\r\n"
-        "Auto-Submitted: auto-generated\r\n"
-        "MIME-Version: 1.0\r\n"
-    )
-    return headers.encode("ascii") + body
+class MailWriter:
+    """Writes the mails of one sender."""
+
+    def __init__(self, *, sender: str, sender_name: str) -> None:
+        self._from = f"From: {_display_name(sender_name)} <{sender}>\r\nTo: "
+        self._domain = sender.rpartition("@")[2]
+
+    def message_id(self, message: Email) -> str:
+        """Return the Message-ID: always the same for one effect, so that a mail sent again is recognised."""
+        return f"<{message.effect_id}@{self._domain}>"
+
+    def write(self, message: Email, now: datetime) -> bytes:
+        """Return a mail of text and HTML as alternatives, and attachments if it has any.
+
+        All lines end with CRLF and have 998 characters at most; all bytes are ASCII. `now`: for messages
+        without a date of their own. Raises RejectedError for an unsubscribe URL that is none.
+        """
+        head = (
+            f"{self._from}{header_text(message.to)}\r\n"
+            f"Subject: {header_text(message.subject[:_SUBJECT_CHARS_MAX])}\r\n"
+            f"Message-ID: {self.message_id(message)}\r\n"
+            f"Date: {format_datetime(message.date or now)}\r\n"
+            f"{_unsubscribe(message.unsubscribe_url) if message.unsubscribe_url else ''}"
+            "Auto-Submitted: auto-generated\r\n"
+            "MIME-Version: 1.0\r\n"
+        )
+        body = message.body or alternatives(encode(message.text), encode(message.html))
+        if message.attachments:
+            parts = _MIXED_NEXT.join([body, *map(_attachment_part, message.attachments)])
+            body = b"".join((_MIXED_HEAD, parts, _MIXED_END))
+        return head.encode("ascii") + body
+
+
+def alternatives(text: bytes, html: bytes) -> bytes:
+    """Return text and HTML, both in quoted-printable, as one MIME entity of which a reader shows one."""
+    return b"".join((_TEXT_HEAD, text, _HTML_HEAD, html, _TEXT_END))
 
 
 def header_text(text: str) -> str:
@@ -47,17 +93,29 @@ def header_text(text: str) -> str:
     so when it shows it; a line break hidden in one becomes a header of its own (CVE-2024-6923). Breaking
     up `=?` defuses it.
     """
-    clean = "".join(c for c in text if c.isprintable()).replace("=?", "= ?")
+    clean = text if text.isprintable() else "".join(c for c in text if c.isprintable())
+    if "=?" in clean:
+        clean = clean.replace("=?", "= ?")
     if clean.isascii():
-        return clean
+        return clean if len(clean) < _LINE_CHARS_MAX - 10 else _folded(clean)
     return "\r\n ".join(f"=?utf-8?b?{b64encode(word).decode()}?=" for word in _words(clean))
+
+
+def _folded(text: str) -> str:
+    """Break a long line before spaces; a reader puts it together again."""
+    lines = [""]
+    for word in text.strip().split(" "):
+        if lines[-1].strip() and word and len(lines[-1]) + len(word) >= _LINE_CHARS_MAX - 10:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] or len(lines) > 1 else word
+    return "\r\n".join(lines)
 
 
 def _words(text: str) -> list[bytes]:
     """Cut a text into pieces of UTF-8 that end between characters."""
     words = [b""]
     for character in text:
-        encoded = character.encode()
+        encoded = character.encode("utf-8", "replace")
         if len(words[-1]) + len(encoded) > _WORD_BYTES_MAX:
             words.append(b"")
         words[-1] += encoded
@@ -72,28 +130,25 @@ def _display_name(name: str) -> str:
     return f'"{escaped}"'
 
 
-def _multipart(subtype: str, boundary: str, parts: list[bytes]) -> bytes:
-    head = f'Content-Type: multipart/{subtype}; boundary="{boundary}"\r\n\r\n'.encode("ascii")
-    line = f"--{boundary}".encode("ascii")
-    return head + b"".join(line + b"\r\n" + part + b"\r\n" for part in parts) + line + b"--\r\n"
-
-
-def _text_part(subtype: str, text: str) -> bytes:
-    content = b2a_qp("\r\n".join(text.splitlines()).encode() + b"\r\n", istext=True)
-    head = (
-        f'Content-Type: text/{subtype}; charset="utf-8"\r\n'
-        "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
-    )
-    return head.encode("ascii") + content
+def _unsubscribe(url: str) -> str:
+    """Return the headers of RFC 8058. Both have to be there, and a signature has to cover both."""
+    if not _URL(url):
+        raise RejectedError("unsubscribe_url", "not a URL of plain characters")
+    return f"List-Unsubscribe: <{url}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
 
 
 def _attachment_part(attachment: Attachment) -> bytes:
     filename = "".join(
         c if c in _FILENAME_CHARACTERS else "_" for c in attachment.filename[:_FILENAME_CHARS_MAX]
     )
+    media_type = attachment.media_type
+    if media_type.startswith(_STRUCTURED_TYPES):
+        media_type = "application/octet-stream"
     head = (
-        f"Content-Type: {attachment.media_type}\r\n"
+        f"Content-Type: {media_type}\r\n"
         "Content-Transfer-Encoding: base64\r\n"
         f'Content-Disposition: attachment; filename="{filename}"\r\n\r\n'
     )
-    return head.encode("ascii") + encodebytes(attachment.content).replace(b"\n", b"\r\n")
+    encoded = b2a_base64(attachment.content, newline=False)
+    lines = [encoded[at : at + _LINE_CHARS_MAX] for at in range(0, len(encoded), _LINE_CHARS_MAX)]
+    return head.encode("ascii") + b"\r\n".join(lines) + b"\r\n"

@@ -1,92 +1,254 @@
 """The texts of messages, from the files in message_templates/. Event data is data here, never a template."""
 
+import re
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
-from jinja2 import PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    FileSystemLoader,
+    PackageLoader,
+    PrefixLoader,
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateSyntaxError,
+    select_autoescape,
+)
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipeline.errors import RejectedError, SettingsError
+from pipeline.notifications.mail.locales import Locales, Style
+from pipeline.notifications.mail.mime import alternatives
+from pipeline.notifications.mail.quoted_printable import encode
+from pipeline.notifications.mail.skeleton import Skeleton, marked, writes_values_only
+from pipeline.notifications.mail.words import Words, one_line, sms_words_of, words_of
 from pipeline.notifications.notification import Attachment, Email, Sms
+from pipeline.settings import NotificationSettings
 from pipeline.storage.outbox import Claim, Kind
 
-_NAME_CHARS_MAX = 60
-_LINES_SHOWN_MAX = 50
+SUBJECT_CHARS_MAX = 200
+RENDERED_CHARS_MAX = 400_000  # of one part; a template that writes more is broken
+_SHAPES_MAX = 256  # skeletons kept of one template, a few kB each
+SHIPPED = "shipped"
+PARTS = {
+    Kind.ORDER_SMS: (".txt",),
+    Kind.ORDER_EMAIL: (".subject.txt", ".txt", ".html"),
+    Kind.INVOICE_EMAIL: (".subject.txt", ".txt", ".html"),
+}
+_NAME = re.compile(
+    rf"(?P<language>[A-Za-z]{{2,3}}(?:-[A-Za-z0-9]{{2,8}})*)/(?:{'|'.join(Kind)})(?:\.subject)?\.(?:txt|html)"
+).fullmatch
+# What a template can raise. The environment keeps it from everything worse.
+_FAILURES = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
-class _Line(msgspec.Struct):
-    sku: str
-    quantity: int
-    unit_price: str
-    title: str | None = None
+class Rendered(msgspec.Struct, frozen=True):
+    """A mail as its reader sees it."""
+
+    subject: str
+    text: str
+    html: str
 
 
-_decode_lines = msgspec.json.Decoder(list[_Line]).decode
+class _Part:
+    """One template of a message, and its skeletons by shape."""
+
+    def __init__(self, template: Template, *, is_html: bool, is_plain: bool) -> None:
+        self._template = template
+        self._is_html = is_html
+        self._is_plain = is_plain
+        self._skeletons: dict[tuple[Any, ...], Skeleton] = {}
+
+    @property
+    def has_skeletons(self) -> bool:
+        """Whether it is rendered once per shape, and not for every message."""
+        return self._is_plain
+
+    def text(self, words: Words, shape: tuple[Any, ...]) -> str:
+        skeleton = self._skeleton(words, shape)
+        return skeleton.text(words.values) if skeleton else self.render(words)
+
+    def encoded(self, words: Words, shape: tuple[Any, ...]) -> bytes:
+        skeleton = self._skeleton(words, shape)
+        return skeleton.encoded(words.values) if skeleton else encode(self.render(words))
+
+    def _skeleton(self, words: Words, shape: tuple[Any, ...]) -> Skeleton | None:
+        skeleton = self._skeletons.get(shape)
+        if skeleton is None and self._is_plain:
+            if len(self._skeletons) >= _SHAPES_MAX:
+                self._skeletons.clear()
+            skeleton = Skeleton(self.render(marked(words)), is_html=self._is_html)
+            self._skeletons[shape] = skeleton
+        return skeleton
+
+    def render(self, words: Words) -> str:
+        """Render by Jinja. Raises RejectedError when the template fails or does not come to an end."""
+        pieces, size = [], 0
+        try:
+            for piece in self._template.generate(words.variables()):
+                size += len(piece)
+                if size > RENDERED_CHARS_MAX:
+                    raise RejectedError(
+                        "template", f"{self._template.name}: over {RENDERED_CHARS_MAX} characters"
+                    )
+                pieces.append(piece)
+        except _FAILURES as error:
+            # Its text may quote a value, so only its kind is told.
+            raise RejectedError("template", f"{self._template.name}: {type(error).__name__}") from error
+        return "".join(pieces)
 
 
 class Templates:
-    """Renders claims into messages. Loading checks that every template is there and parses."""
+    """Renders claims into messages.
 
-    def __init__(self, *, shop: str) -> None:
+    Templates of `folder` take the place of those shipped. All are read and compiled here, so that none
+    changes while the process runs. Raises SettingsError naming each file that is no template.
+    """
+
+    def __init__(
+        self, *, shop: str, folder: Path | None = None, default_locale: str = "en", time_zone: str = "UTC"
+    ) -> None:
         self._shop = shop
-        environment = ImmutableSandboxedEnvironment(
-            loader=PackageLoader("pipeline.notifications.mail", "message_templates"),
-            autoescape=select_autoescape(["html"]),
-            undefined=StrictUndefined,
-            keep_trailing_newline=False,
-        )
-        self._templates = {name: environment.get_template(name) for name in environment.list_templates()}
+        self._zone = ZoneInfo(time_zone)
+        self.environment = _environment(folder)
+        self._templates = _compiled(self.environment)
+        languages = {found["language"] for name in self._templates if (found := _NAME(name))}
+        self.locales = Locales(languages, default_locale)
+        self._parts = {name: self._part_of(name) for name in self._templates if _NAME(name)}
+        self._found: dict[tuple[str, Kind, str], _Part] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all templates."""
+        return sorted(self._templates)
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages that have templates."""
+        return sorted({found["language"] for name in self._templates if (found := _NAME(name))})
+
+    @property
+    def rendered_each_time(self) -> list[str]:
+        """The names of templates that do more with values than write them, which costs a mail 200 µs."""
+        return sorted(name for name, part in self._parts.items() if not part.has_skeletons)
 
     def sms(self, claim: Claim, to: str) -> Sms:
-        """Render an SMS."""
-        body = self._render("order_sms.txt", self._values(claim))
+        """Render an SMS. Raises RejectedError when its template fails."""
+        style = self.locales.find(claim.locale)
+        words = sms_words_of(claim, style, shop=self._shop, zone=self._zone)
+        body = self._part(style, Kind.ORDER_SMS, ".txt").text(words, words.shape)
         return Sms(effect_id=claim.effect_id.hex, to=to, body=one_line(body))
 
-    def email(self, claim: Claim, to: str, attachments: tuple[Attachment, ...]) -> Email:
-        """Render a mail in text and HTML."""
-        values = self._values(claim)
-        values["invoices"] = [printable(invoice.number or invoice.invoice_id) for invoice in claim.invoices]
-        stem = "invoice_email" if claim.kind is Kind.INVOICE_EMAIL else "order_email"
+    def email(
+        self, claim: Claim, to: str, attachments: tuple[Attachment, ...], unsubscribe_url: str | None = None
+    ) -> Email:
+        """Render a mail, encoded. Raises RejectedError when its template fails."""
+        kind = _mail_kind(claim)
+        style, words = self._words(claim, unsubscribe_url)
+        shape = words.shape
+        text = self._part(style, kind, ".txt").encoded(words, shape)
+        html = self._part(style, kind, ".html").encoded(words, shape)
         return Email(
             effect_id=claim.effect_id.hex,
             to=to,
-            subject=one_line(self._render(f"{stem}.subject.txt", values)),
-            text=self._render(f"{stem}.txt", values),
-            html=self._render(f"{stem}.html", values),
+            subject=_subject(self._part(style, kind, ".subject.txt").text(words, shape)),
+            body=alternatives(text, html),
             attachments=attachments,
+            locale=style.language,
+            unsubscribe_url=unsubscribe_url,
+            date=claim.created_at,
         )
 
-    def _render(self, name: str, values: dict[str, Any]) -> str:
-        return self._templates[name].render(values)
+    def read(self, claim: Claim, unsubscribe_url: str | None = None) -> Rendered:
+        """Render a mail by Jinja as its reader sees it, for previews and checks."""
+        kind = _mail_kind(claim)
+        style, words = self._words(claim, unsubscribe_url)
+        return Rendered(
+            subject=_subject(self._part(style, kind, ".subject.txt").render(words)),
+            text=self._part(style, kind, ".txt").render(words).rstrip("\n") + "\n",
+            html=self._part(style, kind, ".html").render(words),
+        )
 
-    def _values(self, claim: Claim) -> dict[str, Any]:
-        lines = _decode_lines(claim.lines)
-        return {
-            "shop": self._shop,
-            "name": one_line(claim.customer_name or "")[:_NAME_CHARS_MAX],
-            "number": printable(claim.number or claim.order_id),
-            "total": money(claim.total, claim.currency),
-            "lines": [
-                {
-                    "title": printable(line.title or line.sku),
-                    "quantity": line.quantity,
-                    "unit_price": money(line.unit_price, claim.currency),
-                }
-                for line in lines[:_LINES_SHOWN_MAX]
-            ],
-        }
+    def _words(self, claim: Claim, unsubscribe_url: str | None) -> tuple[Style, Words]:
+        style = self.locales.find(claim.locale)
+        words = words_of(claim, style, shop=self._shop, zone=self._zone, unsubscribe_url=unsubscribe_url)
+        return style, words
+
+    def _part_of(self, name: str) -> _Part:
+        return _Part(
+            self._templates[name],
+            is_html=name.endswith(".html"),
+            is_plain=writes_values_only(self.environment, name),
+        )
+
+    def _part(self, style: Style, kind: Kind, ending: str) -> _Part:
+        key = (style.language, kind, ending)
+        part = self._found.get(key)
+        if part is None:
+            names = (f"{language}/{kind}{ending}" for language in self.locales.chain(style.language))
+            part = self._found[key] = next(self._parts[name] for name in names if name in self._parts)
+        return part
 
 
-def printable(text: str) -> str:
-    """Return a text without control and format characters; upstream's data may hold any."""
-    return "".join(c for c in text if c.isprintable())
+def templates_of(settings: NotificationSettings) -> Templates:
+    """Return the templates that the settings ask for."""
+    return Templates(
+        shop=settings.public_name,
+        folder=Path(settings.templates_dir) if settings.templates_dir else None,
+        default_locale=settings.default_locale,
+        time_zone=settings.time_zone,
+    )
 
 
-def one_line(text: str) -> str:
-    """Return a text as one line of printable characters."""
-    return " ".join(filter(None, map(printable, text.split())))
+def _subject(text: str) -> str:
+    return one_line(text)[:SUBJECT_CHARS_MAX]
 
 
-def money(amount: str, currency: str) -> str:
-    """Return an amount with its currency: at least two decimals, no more than are needed."""
-    whole, _, fraction = amount.partition(".")
-    return f"{whole}.{fraction.rstrip('0'):0<2} {currency}"
+def _mail_kind(claim: Claim) -> Kind:
+    return Kind.INVOICE_EMAIL if claim.kind is Kind.INVOICE_EMAIL else Kind.ORDER_EMAIL
+
+
+def _environment(folder: Path | None) -> ImmutableSandboxedEnvironment:
+    shipped = PackageLoader("pipeline.notifications.mail", "message_templates")
+    loaders: list[BaseLoader] = [shipped, PrefixLoader({SHIPPED: shipped})]
+    if folder is not None:
+        if not folder.is_dir():
+            raise SettingsError([f"notifications.templates_dir: {folder}: no such folder"])
+        loaders.insert(0, FileSystemLoader(folder))
+    return ImmutableSandboxedEnvironment(
+        loader=ChoiceLoader(loaders),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
+
+
+def _compiled(environment: ImmutableSandboxedEnvironment) -> dict[str, Template]:
+    compiled, problems = {}, []
+    for name in environment.list_templates(filter_func=lambda name: name.endswith((".txt", ".html"))):
+        if name.startswith(f"{SHIPPED}/"):
+            continue  # the same files again
+        try:
+            compiled[name] = environment.get_template(name)
+        except TemplateSyntaxError as error:
+            problems.append(f"template {error.name or name}, line {error.lineno}: {error.message}")
+        except (TemplateError, UnicodeDecodeError, RecursionError) as error:
+            problems.append(f"template {name}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return compiled

@@ -14,7 +14,7 @@ from pipeline.errors import (
     RejectedError,
     ThrottledError,
 )
-from pipeline.notifications.mail.mime import render_mail
+from pipeline.notifications.mail.mime import MailWriter
 from pipeline.notifications.notification import Email
 from pipeline.notifications.provider import Accepted
 from pipeline.settings import EmailSettings
@@ -48,9 +48,8 @@ class SmtpProvider:
 
     def __init__(self, settings: EmailSettings, *, sender_name: str, clock: Clock) -> None:
         self._settings = settings
-        self._sender_name = sender_name
+        self._writer = MailWriter(sender=settings.from_address, sender_name=sender_name)
         self._clock = clock
-        self._domain = settings.from_address.rpartition("@")[2]
         self._idle: deque[_Connection] = deque()
 
     def __repr__(self) -> str:
@@ -58,14 +57,8 @@ class SmtpProvider:
 
     async def send(self, message: Email) -> Accepted:
         """Send one mail. See SmsProvider for the errors."""
-        message_id = f"<{message.effect_id}@{self._domain}>"
-        content = render_mail(
-            message,
-            sender=self._settings.from_address,
-            sender_name=self._sender_name,
-            message_id=message_id,
-            date=self._clock.now(),
-        )
+        message_id = self._writer.message_id(message)
+        content = self._writer.write(message, self._clock.now())
         connection = await self._connect()
         try:
             await self._submit(connection.client, message.to, content)

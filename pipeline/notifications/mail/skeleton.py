@@ -1,0 +1,145 @@
+"""Templates rendered once per shape: what is left per message is to join fixed text and values.
+
+Rendering an order mail by Jinja takes 200 µs. But a template that only writes values out (`{{ name }}`) and
+asks whether there are any (`{% if name %}`) gives the same text around them for every message of one shape:
+as many lines, the same values present. So it is rendered with marks in the place of values, cut at the marks,
+encoded, and kept. A template that does more with a value (a filter, a comparison, a macro) is rendered by
+Jinja for every message; `writes_values_only` finds out which.
+"""
+
+import re
+from itertools import chain
+
+import msgspec
+from jinja2 import Environment, nodes
+from markupsafe import escape
+
+from pipeline.notifications.mail.quoted_printable import Piece, encode_piece, join
+from pipeline.notifications.mail.words import COUNTS, LINE_VALUES, SETTINGS, VALUES, Words
+
+# Private-use characters: Jinja passes them on, and no value can hold them, because values are printable.
+_MARK = re.compile("\ue000([0-9]+)\ue001")
+
+
+def mark(index: int) -> str:
+    """Return what stands for the value of this index while a template is rendered."""
+    return f"\ue000{index}\ue001"
+
+
+class Skeleton:
+    """A rendered text cut at its marks: fixed text, the index of a value, fixed text, and so on."""
+
+    def __init__(self, rendered: str, *, is_html: bool) -> None:
+        cut = _MARK.split(rendered)
+        self._is_html = is_html
+        self._first = cut[0]
+        self._slots = [(int(index), fixed) for index, fixed in zip(cut[1::2], cut[2::2], strict=True)]
+        self._first_piece = encode_piece(self._first)
+        self._pieces: list[tuple[int, Piece]] = [(index, encode_piece(fixed)) for index, fixed in self._slots]
+
+    def text(self, values: list[str]) -> str:
+        """Return the text with these values."""
+        filled = ((values[index], fixed) for index, fixed in self._slots)
+        return self._first + "".join(chain.from_iterable(filled))
+
+    def encoded(self, values: list[str]) -> bytes:
+        """Return the text with these values in quoted-printable, ending with CRLF."""
+        content, first, last = self._first_piece
+        out, column = [content], first if last < 0 else last
+        for index, fixed in self._pieces:
+            value = values[index]
+            column = join(out, column, encode_piece(str(escape(value)) if self._is_html else value))
+            column = join(out, column, fixed)
+        if column:
+            out.append(b"\r\n")
+        return b"".join(out)
+
+
+def writes_values_only(environment: Environment, name: str) -> bool:
+    """Tell whether a template, and those it extends, only write values out or ask whether there are any."""
+    while True:
+        assert environment.loader is not None
+        source, _, _ = environment.loader.get_source(environment, name)
+        tree = environment.parse(source, name)
+        if "\ue000" in source or not all(map(_is_plain, tree.body)):
+            return False
+        parents = list(tree.find_all(nodes.Extends))
+        if not parents:
+            return True
+        parent = parents[0].template
+        if parents != [node for node in tree.body if isinstance(node, nodes.Extends)][:1]:
+            return False
+        if not isinstance(parent, nodes.Const):
+            return False
+        name = parent.value
+
+
+def _is_plain(node: nodes.Node) -> bool:
+    match node:
+        case nodes.TemplateData() | nodes.Extends():
+            return True
+        case nodes.Output():
+            return all(map(_is_written, node.nodes))
+        case nodes.If():
+            inner = chain(node.body, node.elif_, node.else_)
+            return _is_asked(node.test) and all(map(_is_plain, inner))
+        case nodes.Block():
+            return all(map(_is_plain, node.body))
+        case nodes.For():
+            is_over_lines = isinstance(node.iter, nodes.Name) and node.iter.name == "lines"
+            takes_line = isinstance(node.target, nodes.Name) and node.target.name == "line"
+            plain = all(map(_is_plain, chain(node.body, node.else_)))
+            return is_over_lines and takes_line and node.test is None and not node.recursive and plain
+    return False
+
+
+def _is_written(node: nodes.Node) -> bool:
+    match node:
+        case nodes.TemplateData() | nodes.Const():
+            return True
+        case nodes.Concat():
+            return all(map(_is_written, node.nodes))
+        case nodes.CondExpr():
+            return (
+                _is_asked(node.test)
+                and _is_written(node.expr1)
+                and (node.expr2 is None or _is_written(node.expr2))
+            )
+    return _is_value(node) or not _mentions_values(node)
+
+
+def _is_asked(node: nodes.Node) -> bool:
+    match node:
+        case nodes.Not():
+            return _is_asked(node.node)
+        case nodes.And() | nodes.Or():
+            return _is_asked(node.left) and _is_asked(node.right)
+        case nodes.Name(name="lines"):
+            return True
+    return _is_value(node) or not _mentions_values(node)
+
+
+def _is_value(node: nodes.Node) -> bool:
+    match node:
+        case nodes.Name():
+            return node.name in _SCALARS
+        case nodes.Getattr(node=nodes.Name(name="line")):
+            return node.attr in LINE_VALUES
+    return False
+
+
+def _mentions_values(node: nodes.Node) -> bool:
+    """Tell whether anything but constants and counts is inside; what is not known counts as a value."""
+    names = {name.name for name in chain([node], node.find_all(nodes.Name)) if isinstance(name, nodes.Name)}
+    return not names <= _KNOWN_BY_SHAPE or any(node.find_all(nodes.Call))
+
+
+_KNOWN_BY_SHAPE = frozenset((*COUNTS, "loop"))
+_SCALARS = frozenset((*VALUES, *COUNTS, *SETTINGS))
+
+
+def marked(words: Words) -> Words:
+    """Return words of the same shape with marks for values."""
+    return msgspec.structs.replace(
+        words, values=[mark(index) if value else "" for index, value in enumerate(words.values)]
+    )
