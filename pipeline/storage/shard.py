@@ -6,6 +6,7 @@ from pipeline.storage.node import Node
 from pipeline.storage.outbox import Outbox
 from pipeline.storage.reader import ShardReader
 from pipeline.storage.recipients import RecipientTable
+from pipeline.storage.spend import SpendTable
 from pipeline.storage.writer import IntakeWriter
 
 
@@ -33,6 +34,7 @@ class Shard:
         self.reader = ShardReader(self.primary)
         self.maps = MapTable(self.primary)
         self.recipients = RecipientTable(self.primary)
+        self.spend = SpendTable(self.primary)
 
     def __repr__(self) -> str:
         return f"Shard({self.name}: {self.primary!r})"

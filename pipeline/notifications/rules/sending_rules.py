@@ -1,0 +1,145 @@
+"""The rules together: what a message passes before a provider is called, and what its receipt tells."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import structlog
+
+from pipeline.clock import Clock
+from pipeline.errors import HeldBackError, LeaseEndedError, PostorderError, ProviderError
+from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
+from pipeline.notifications.notification import Email, Sms
+from pipeline.notifications.rules.countries import Countries
+from pipeline.notifications.rules.quiet_hours import QuietHours
+from pipeline.notifications.rules.recipient_book import Passed, RecipientBook
+from pipeline.notifications.rules.recipients import Recipients
+from pipeline.notifications.rules.spending import Spending
+from pipeline.notifications.sms.segments import measure
+from pipeline.observability.rule_metrics import RuleMetrics
+from pipeline.storage.outbox import Channel, Claim, Receipt, State
+from pipeline.storage.recipients import RecipientState, recipient_key
+
+log = structlog.get_logger(__name__)
+
+Message = Sms | Email
+
+_OPTED_OUT_CODES = frozenset(("21610",))  # Twilio: the number has said STOP to the sender
+_TAKEN = frozenset((State.ACCEPTED, State.DELIVERED, State.UNDELIVERED, State.UNKNOWN))
+_SET_S = 5.0
+
+
+class _UnderWay(NamedTuple):
+    message: Message
+    passed: Passed
+
+
+class SendingRules:
+    """A service. Mutable state: `_under_way`, the messages that passed and have no receipt yet.
+
+    What may be said without asking anybody comes first, and the count of the daily cap last.
+    """
+
+    name = "sending rules"
+
+    def __init__(
+        self,
+        *,
+        countries: Countries,
+        quiet: QuietHours,
+        spending: Spending,
+        books: Mapping[Channel, RecipientBook],
+        recipients: Recipients,
+        metrics: RuleMetrics,
+        clock: Clock,
+    ) -> None:
+        self._countries = countries
+        self._quiet = quiet
+        self._spending = spending
+        self._books = books
+        self._recipients = recipients
+        self._metrics = metrics
+        self._clock = clock
+        self._under_way: dict[bytes, _UnderWay] = {}
+
+    def __repr__(self) -> str:
+        return f"SendingRules({len(self._under_way)} under way; {self._spending!r})"
+
+    async def check(self, claim: Claim, message: Message) -> None:
+        """Return when a message may be sent now. `settled` must follow, whatever becomes of it then.
+
+        `claim`: completed, so that it has the recipient's number and country. Raises RecipientRefusedError
+        (`country`, `opted_out`, `bounced`, `blocked`), HeldBackError (`quiet_hours`, `daily_cap`, `spend_…`,
+        `recipients_unavailable`), or LeaseEndedError for a message that expired since it was claimed: its
+        next claim finds it so.
+        """
+        try:
+            self._check_here(claim, message)
+            passed = await self._books[claim.channel].admit(recipient_key(claim.channel, message.to))
+        except ProviderError as error:
+            self._metrics.ruled.labels(claim.channel, error.code).inc()
+            raise
+        self._under_way[claim.effect_id.bytes] = _UnderWay(message, passed)
+        if self._clock.monotonic() >= claim.useful_until:
+            raise LeaseEndedError
+
+    def _check_here(self, claim: Claim, message: Message) -> None:
+        left_s = claim.useful_until - self._clock.monotonic()
+        if left_s <= 0:
+            raise LeaseEndedError
+        if isinstance(message, Sms):
+            self._countries.check(message.to)
+            self._spending.check(message.to)
+        number = message.to if isinstance(message, Sms) else claim.phone
+        wait_s = self._quiet.wait_s(claim.kind, number, claim.country, self._clock.now())
+        if wait_s > 0:
+            raise HeldBackError("quiet_hours", "it is night where the recipient is", min(wait_s, left_s))
+
+    async def settled(self, claim: Claim, receipt: Receipt) -> None:
+        """Learn from a receipt, before it is recorded: what was sent, and who wants or gets nothing more.
+
+        Raises nothing. Looks only at messages that passed.
+        """
+        under_way = self._under_way.pop(claim.effect_id.bytes, None)
+        if under_way is None:
+            return
+        message, passed = under_way
+        if receipt.state in _TAKEN:
+            if isinstance(message, Sms):
+                self._spending.add(message.to, measure(message.body).segments)
+            return
+        self._books[claim.channel].take_back(passed)
+        if receipt.state is State.SUPPRESSED and (reason := _opt_out(claim.channel, receipt.reason or "")):
+            await self._take_off(claim.channel, message.to, reason)
+
+    async def _take_off(self, channel: Channel, address: str, reason: str) -> None:
+        """Remember what a provider said of a recipient. If that fails, the next message finds out again."""
+        try:
+            async with asyncio.timeout(_SET_S):
+                at = self._clock.now()
+                await self._recipients.set(channel, address, RecipientState.OUT, reason, at)
+        except (PostorderError, TimeoutError) as error:
+            log.warning("recipient.not_taken_off", channel=channel, reason=reason, error=type(error).__name__)
+        else:
+            self._metrics.opt_outs.labels(channel, reason.partition(":")[0]).inc()
+
+    async def start(self) -> None:
+        """Read what was spent."""
+        await self._spending.start()
+
+    async def drain(self) -> None:
+        """Write what was spent: whoever sends has finished before."""
+        await self._spending.drain()
+
+    async def stop(self) -> None:
+        """End."""
+        await self._spending.stop()
+        for book in self._books.values():
+            await book.stop()
+
+
+def _opt_out(channel: Channel, code: str) -> str | None:
+    """Return why a recipient gets nothing more, by the code of a refusal; None: it is about this message."""
+    if channel is Channel.SMS:
+        return f"provider:{code}" if code in _OPTED_OUT_CODES else None
+    return f"bounce:{code}" if is_mailbox_gone(code) else None
