@@ -1,1 +1,1 @@
-"""What an SMS needs before a provider gets it: a number that may be texted, a text that fits, error classes."""
+"""What an SMS needs before a provider gets it: a number that may be texted, a text that fits; and errors."""
