@@ -130,6 +130,59 @@ class NotificationMetrics:
         )
 
 
+class PoolMetrics:
+    """What holds messages back on their way to a provider. A slot is a provider as the pools see it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.pool_ceiling = Gauge(
+            "postorder_pool_ceiling", "Messages worked on at once at most", ["channel"], registry=registry
+        )
+        self.slot_limit = Gauge(
+            "postorder_slot_limit",
+            "Calls at once a provider takes at the moment",
+            ["slot"],
+            registry=registry,
+        )
+        self.slot_in_flight = Gauge(
+            "postorder_slot_in_flight", "Calls under way", ["slot"], registry=registry
+        )
+        self.slot_circuit = Gauge(
+            "postorder_slot_circuit", "Circuit: 0 closed, 1 being tried, 2 open", ["slot"], registry=registry
+        )
+        self.held_back = Counter(
+            "postorder_held_back",
+            "Messages given back without a call: rate_limited, retry_after, circuit_open, retry_budget",
+            ["channel", "reason"],
+            registry=registry,
+        )
+        self.retry_budget = Gauge(
+            "postorder_retry_budget", "Tries again that may be made now", ["channel"], registry=registry
+        )
+        self.provider_seconds = LatencyByLabel(
+            "postorder_provider_seconds", "A provider's answer, from the call to the reply", "slot"
+        )
+        registry.register(self.provider_seconds)
+
+
+class PublicMetrics:
+    """What is counted of the public listener."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.callbacks = Counter(
+            "postorder_callbacks", "Requests from outside", ["kind", "outcome"], registry=registry
+        )  # kind: status, inbound, unsubscribe, bounce, other, connection
+        self.callback_seconds = Histogram(
+            "postorder_callback_seconds",
+            "From a request's head to its answer, durable where it had to be",
+            ["kind"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.callbacks_under_way = Gauge(
+            "postorder_callbacks_under_way", "Requests being answered", registry=registry
+        )
+
+
 class BrokerMetrics:
     """What is counted of the broker: its queues, and the connections to it."""
 
@@ -160,13 +213,15 @@ class ShardMetrics:
         )
 
 
-class Metrics(IntakeMetrics, NotificationMetrics, BrokerMetrics, ShardMetrics):
+class Metrics(IntakeMetrics, NotificationMetrics, PoolMetrics, PublicMetrics, BrokerMetrics, ShardMetrics):
     """The metrics of one process. Seconds and bytes throughout."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         IntakeMetrics.__init__(self, self.registry)
         NotificationMetrics.__init__(self, self.registry)
+        PoolMetrics.__init__(self, self.registry)
+        PublicMetrics.__init__(self, self.registry)
         BrokerMetrics.__init__(self, self.registry)
         ShardMetrics.__init__(self, self.registry)
 

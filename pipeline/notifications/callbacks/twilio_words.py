@@ -2,24 +2,20 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from pipeline.errors import CallbackError
+from pipeline.notifications.callbacks.forms import Fields
 from pipeline.settings import PublicSettings
 
-_FIELDS_MAX: Final = 200
 _WORD_CHARS_MAX: Final = 200
 _SID: Final = re.compile(r"(?:SM|MM)[0-9a-fA-F]{32}")
 _STATUS: Final = re.compile(r"[a-z_-]{1,40}")
 _ERROR_CODE: Final = re.compile(r"[0-9]{1,6}")
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
-
-Fields = Sequence[tuple[str, str]]
 
 
 class Wish(StrEnum):
@@ -48,20 +44,6 @@ class InboundFields(msgspec.Struct, frozen=True):
     account_sid: str
     sender: str | None
     wish: Wish
-
-
-def parse_form(body: bytes) -> Fields:
-    """Return the fields of an `application/x-www-form-urlencoded` body. Raises CallbackError."""
-    try:
-        return parse_qsl(
-            body.decode("utf-8"),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            errors="strict",
-            max_num_fields=_FIELDS_MAX,
-        )
-    except ValueError as error:  # UnicodeDecodeError is one
-        raise CallbackError("the body is no form in UTF-8, or has too many fields") from error
 
 
 def read_status(fields: Fields) -> StatusFields:

@@ -1,0 +1,1 @@
+"""What is reached from outside: callbacks of providers, texts from handsets, bounces, unsubscribing."""

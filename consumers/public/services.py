@@ -1,0 +1,162 @@
+"""The public listener put together."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from consumers.public.bounce_routes import TakeBounce, bounce_routes
+from consumers.public.gate import Gate
+from consumers.public.requests import Patience
+from consumers.public.server import PublicListener
+from consumers.public.site import public_site
+from consumers.public.twilio_routes import TwilioRequests, twilio_routes
+from consumers.public.unsubscribe_page import UnsubscribePage
+from consumers.public.unsubscribe_routes import Unsubscribe, unsubscribe_routes
+from pipeline.clock import Clock
+from pipeline.lifecycle import Service, Tasks
+from pipeline.notifications.callbacks.replays import Replays
+from pipeline.notifications.callbacks.seals import Seals
+from pipeline.notifications.callbacks.status_book import Apply, StatusBook, StatusWord
+from pipeline.notifications.callbacks.twilio import InboundTexts, SetRecipient, StatusCallbacks
+from pipeline.notifications.callbacks.twilio_signature import TwilioSignatures
+from pipeline.notifications.callbacks.twilio_words import InboundReader
+from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
+from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
+from pipeline.notifications.rules.recipients import Recipients
+from pipeline.observability.metrics import PublicMetrics
+from pipeline.settings import Settings
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.outbox import Channel
+from pipeline.storage.recipients import RecipientState
+
+_OUTCOMES: Final = {
+    HTTPStatus.FORBIDDEN: "not_genuine",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "not_found",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+    0: "too_many_connections",
+}
+
+
+class Sinks(msgspec.Struct, frozen=True, kw_only=True):
+    """Where what is taken goes. Each returns when it is durable, and raises retryable errors."""
+
+    apply: Callable[[StatusWord], Awaitable[None]]
+    set_recipient: SetRecipient
+    unsubscribe: Unsubscribe
+    take_bounce: TakeBounce
+
+
+def public_services(
+    settings: Settings,
+    cluster: Cluster,
+    *,
+    apply: Apply,
+    take_bounce: TakeBounce,
+    metrics: PublicMetrics,
+    clock: Clock,
+    new_tasks: Callable[[], Tasks],
+) -> list[Service]:
+    """Return the services, most downstream first. `apply` and `take_bounce` are the ways into the ledger."""
+    book = StatusBook(
+        cluster,
+        apply,
+        gather_s=settings.public.gather_ms / 1000,
+        waiting_max=settings.public.waiting_max,
+        clock=clock,
+        tasks=new_tasks(),
+    )
+    recipients = Recipients(cluster, clock=clock)
+
+    async def unsubscribe(key: UUID) -> None:
+        await recipients.set_key(key, Channel.EMAIL, RecipientState.OUT, "unsubscribe", clock.now())
+
+    sinks = Sinks(
+        apply=book.apply,
+        set_recipient=recipients.set,
+        unsubscribe=unsubscribe,
+        take_bounce=take_bounce,
+    )
+    return [book, public_listener(settings, sinks, metrics=metrics, clock=clock, tasks=new_tasks())]
+
+
+def public_listener(
+    settings: Settings, sinks: Sinks, *, metrics: PublicMetrics, clock: Clock, tasks: Tasks
+) -> PublicListener:
+    """Return the listener with every route."""
+    public = settings.public
+    gate = Gate(
+        public_site(_routes(settings, sinks, clock), body_bytes_max=public.body_bytes_max),
+        requests_max=public.requests_max,
+        is_https=public.base_url.startswith("https://"),
+        observe=partial(_observe, metrics),
+        clock=clock,
+    )
+    metrics.callbacks_under_way.set_function(lambda: gate.under_way)
+    return PublicListener(public, gate, on_refusal=partial(_refused, metrics), tasks=tasks)
+
+
+def _routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHandler]:
+    public = settings.public
+    secrets = (public.secret, public.secret_previous)
+    patience = Patience(public.answer_timeout_s)
+    accounts = _sms_accounts(settings)
+    return [
+        *twilio_routes(
+            TwilioRequests(_twilio_signatures(settings), frozenset(accounts)),
+            seals=Seals(secrets),
+            callbacks=StatusCallbacks(accounts, sinks.apply, sinks.set_recipient, clock),
+            texts=InboundTexts(InboundReader(public), sinks.set_recipient, clock),
+            help_text=public.help_text,
+            patience=patience,
+        ),
+        *unsubscribe_routes(
+            UnsubscribeTokens(secrets),
+            UnsubscribePage(settings.notifications.public_name),
+            sinks.unsubscribe,
+            patience,
+        ),
+        *bounce_routes(
+            WebhookSignatures((public.bounce_secret, public.bounce_secret_previous), clock),
+            sinks.take_bounce,
+            Replays(clock),
+            patience,
+            bytes_max=public.bounce_bytes_max,
+        ),
+    ]
+
+
+def _sms_accounts(settings: Settings) -> dict[str, str]:
+    """Return which provider slot each configured Twilio account is."""
+    second = settings.sms_second
+    found = {second.account_sid: "twilio_second"} if second is not None else {}
+    return {**found, settings.sms.account_sid: "twilio"}
+
+
+def _twilio_signatures(settings: Settings) -> TwilioSignatures:
+    public, second = settings.public, settings.sms_second
+    return TwilioSignatures(
+        base_url=public.base_url,
+        tokens=(settings.sms.auth_token, second.auth_token if second else "", public.twilio_token_other),
+        algorithm=public.twilio_algorithm,
+    )
+
+
+def _observe(metrics: PublicMetrics, kind: str, status: int, took_s: float) -> None:
+    metrics.callbacks.labels(kind, _outcome(status)).inc()
+    metrics.callback_seconds.labels(kind).observe(took_s)
+
+
+def _refused(metrics: PublicMetrics, status: int) -> None:
+    metrics.callbacks.labels("connection", _outcome(status)).inc()
+
+
+def _outcome(status: int) -> str:
+    if status in _OUTCOMES:
+        return _OUTCOMES[status]
+    return "done" if status in range(200, 300) else "failed" if status >= 500 else "refused"  # noqa: PLR2004

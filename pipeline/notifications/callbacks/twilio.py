@@ -1,0 +1,84 @@
+"""What Twilio tells us is acted on: status words go to the ledger, STOP and START to the recipients."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Final, Protocol
+
+import structlog
+
+from pipeline.clock import Clock
+from pipeline.notifications.callbacks.forms import Fields
+from pipeline.notifications.callbacks.replays import Replays
+from pipeline.notifications.callbacks.seals import Sealed
+from pipeline.notifications.callbacks.status_book import StatusWord
+from pipeline.notifications.callbacks.twilio_words import InboundReader, Wish, read_status
+from pipeline.storage.outbox import Channel
+from pipeline.storage.recipients import RecipientState
+
+log = structlog.get_logger(__name__)
+
+_OPTED_OUT: Final = "21610"  # twilio.com/docs/api/errors/21610
+
+
+class SetRecipient(Protocol):
+    """Lets a number get messages again, or no more; returns whether that counts. Raises retryable errors."""
+
+    async def __call__(
+        self, channel: Channel, address: str, state: RecipientState, reason: str, at: datetime, /
+    ) -> bool:
+        """Return when it is durable."""
+
+
+class StatusCallbacks:
+    """Takes status callbacks. `accounts`: which provider slot each account of ours is."""
+
+    def __init__(
+        self,
+        accounts: Mapping[str, str],
+        apply: Callable[[StatusWord], Awaitable[None]],
+        set_recipient: SetRecipient,
+        clock: Clock,
+    ) -> None:
+        self._accounts = accounts
+        self._apply = apply
+        self._set_recipient = set_recipient
+        self._clock = clock
+
+    async def take(self, sealed: Sealed, fields: Fields) -> None:
+        """Take a callback; return when what it says is durable. Raises CallbackError and retryable errors."""
+        said = read_status(fields)
+        now = self._clock.now()
+        if said.error_code == _OPTED_OUT and said.to is not None:
+            await self._set_recipient(Channel.SMS, said.to, RecipientState.OUT, f"provider:{_OPTED_OUT}", now)
+        provider = self._accounts[said.account_sid]
+        await self._apply(
+            StatusWord(sealed.slot, sealed.effect_id, provider, said.sid, said.status, said.error_code, now)
+        )
+
+
+class InboundTexts:
+    """Takes texts from handsets.
+
+    Twilio's signature has no time, so a text sent again would be a new wish: each is acted on once.
+    """
+
+    def __init__(self, reader: InboundReader, set_recipient: SetRecipient, clock: Clock) -> None:
+        self._reader = reader
+        self._set_recipient = set_recipient
+        self._clock = clock
+        self._seen = Replays(clock)
+
+    async def take(self, fields: Fields) -> Wish:
+        """Take a text; return its wish when that is durable. Raises CallbackError and retryable errors."""
+        text = self._reader.read(fields)
+        if (
+            text.sender is None
+            or text.wish not in (Wish.STOP, Wish.START)
+            or self._seen.find(text.sid) is not None
+        ):
+            return text.wish
+        state = RecipientState.OUT if text.wish is Wish.STOP else RecipientState.IN
+        await self._set_recipient(Channel.SMS, text.sender, state, text.wish.value, self._clock.now())
+        log.info("recipient.asked", message_sid=text.sid, wish=text.wish)
+        self._seen.keep(text.sid)
+        return text.wish
