@@ -50,9 +50,9 @@ class Reconciler:
             await self._clock.sleep(self._interval_s)
 
     async def _sweep(self, shard: Shard) -> None:
-        lost = await shard.outbox.expire_leases()
+        lost = await shard.effects.expire_leases()
         if lost:
             log.error("claims.lost", shard=shard.name, effects=lost)
-        owed = await shard.outbox.owe_left_behind_invoices()
+        owed = await shard.effects.owe_left_behind_invoices()
         if owed:
             log.info("invoices.owed_late", shard=shard.name, invoices=owed)

@@ -2,11 +2,14 @@
 -- this shard's, or not yet, or not any more, lie beside its own: nothing may be done about those here.
 
 -- name: claim
--- $1: channel. $2: how many at most. $3: claim id. $4: lease. Committed, and on the replica, before any of
--- the messages is sent.
+-- $1: channel. $2: how many at most. $3: claim id. $4: lease. $5: none due before this; null: any. Committed,
+-- and on the replica, before any of the messages is sent.
+-- $5 is why this stays fast while a snapshot is held open for long: until it ends, the index keeps an entry
+-- for each message that was ever pending since, and without a lower bound every claim walks over all of them.
 WITH due AS (
     SELECT slot, effect_id FROM outbox
     WHERE state = 'pending' AND channel = $1 AND due_at <= now()
+      AND due_at >= coalesce($5::timestamptz, '-infinity')
       AND ((SELECT is_settled FROM shard_map)
          OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'))
     ORDER BY due_at
@@ -14,17 +17,27 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE outbox o
-    SET state = 'submitting', claim_id = $3, lease_until = now() + $4::interval, attempts = attempts + 1
+    SET state = 'submitting', claim_id = $3, claimed_at = now(), lease_until = now() + $4::interval,
+        attempts = attempts + 1
     FROM due
     WHERE o.slot = due.slot AND o.effect_id = due.effect_id
-    RETURNING o.slot, o.effect_id, o.order_id, o.invoice_id, o.kind, o.attempts, o.expires_at, o.created_at
+    RETURNING o.slot, o.effect_id, o.order_id, o.invoice_id, o.kind, o.attempts, o.expires_at, o.created_at,
+              o.due_at, o.claim_id
 )
-SELECT c.slot, c.effect_id, c.order_id, c.invoice_id, c.kind, c.attempts, c.created_at,
+SELECT c.due_at, c.claim_id, c.slot, c.effect_id, c.order_id, c.invoice_id, c.kind, c.attempts, c.created_at,
        c.expires_at <= now() AS is_expired,
        d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency, d.total, d.lines,
        d.event_time, d.customer_id, extract(epoch FROM now() - c.created_at)::double precision AS age_s,
        extract(epoch FROM c.expires_at - now())::double precision AS left_s
 FROM claimed c JOIN orders d USING (slot, order_id);
+
+-- name: next_due
+-- Seconds until the next message of a channel is due, below 0 when one is; null: none. $2: as $5 of claim.
+-- Those due for longer than two seconds do not count: a claim has just been and could not take them, because
+-- somebody else has them or their slots are moving.
+SELECT extract(epoch FROM min(due_at) - now())::double precision FROM outbox
+WHERE state = 'pending' AND channel = $1
+  AND due_at >= greatest(now() - interval '2 seconds', $2::timestamptz);
 
 -- name: attach_invoices
 -- A claimed order mail takes every invoice of its order that no other message carries.
@@ -47,65 +60,75 @@ ORDER BY v.issued_at, v.invoice_id;
 
 -- name: record_receipts
 -- Only the holder of the claim may record, also when its lease ran out meanwhile: a late answer from the
--- provider is better knowledge than "unknown". Returns what was recorded.
+-- provider is better knowledge than "unknown", and than what was done for want of it. Returns what was
+-- recorded; late_receipts tells what is to be said of the others.
 UPDATE outbox o
 SET state = r.state, provider = r.provider, provider_id = coalesce(r.provider_id, o.provider_id),
     reason = r.reason, accepted_at = r.accepted_at, lease_until = NULL,
-    due_at = CASE WHEN r.retry_in_s IS NULL THEN o.due_at
-                  ELSE now() + r.retry_in_s * interval '1 second' END,
+    settled_at = CASE WHEN r.state IN ('suppressed', 'expired', 'failed') THEN now() END,
+    due_at = CASE WHEN r.retry_in_s IS NOT NULL THEN now() + r.retry_in_s * interval '1 second'
+                  WHEN r.state = 'pending' THEN now() ELSE o.due_at END,
     attempts = o.attempts - CASE WHEN r.is_untried THEN 1 ELSE 0 END
 FROM unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::timestamptz[], $9::double precision[], $10::boolean[])
     AS r(slot, effect_id, claim_id, state, provider, provider_id, reason, accepted_at, retry_in_s, is_untried)
 WHERE o.slot = r.slot AND o.effect_id = r.effect_id AND o.claim_id = r.claim_id
-  AND o.state IN ('submitting', 'unknown')
-RETURNING o.effect_id, o.state, o.channel;
+  AND (o.state IN ('submitting', 'unknown') OR (r.state = 'accepted' AND o.state IN ('pending', 'abandoned')))
+RETURNING o.effect_id, o.state, o.attempts;
+
+-- name: late_receipts
+-- Receipts that came too late to be recorded. Parameters as record_receipts. What becomes of each:
+-- known: this was recorded already, or the provider's own word was here before it, or the claim's message was
+--   given back meanwhile. proven: an older claim's message was accepted, and that is so whoever was to try
+--   again; a note says it. stale: the message is somebody else's by now, and may go out twice when this one
+--   was accepted: then a note says it.
+WITH r AS (
+    SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
+                         $8::timestamptz[], $9::double precision[], $10::boolean[])
+        AS t(slot, effect_id, claim_id, state, provider, provider_id, reason, accepted_at, retry_in_s,
+             is_untried)
+), proven AS (
+    UPDATE outbox o
+    SET state = 'accepted', provider = r.provider, provider_id = coalesce(r.provider_id, o.provider_id),
+        reason = NULL, accepted_at = r.accepted_at, settled_at = NULL, lease_until = NULL
+    FROM r
+    WHERE o.slot = r.slot AND o.effect_id = r.effect_id AND r.state = 'accepted'
+      AND o.state IN ('pending', 'unknown', 'abandoned')
+    RETURNING o.slot, o.effect_id
+), judged AS (
+    SELECT r.*, CASE
+        WHEN EXISTS (SELECT FROM proven p WHERE p.effect_id = r.effect_id) THEN 'proven'
+        WHEN r.state = 'accepted' AND o.provider_id IS DISTINCT FROM r.provider_id THEN 'stale'
+        WHEN r.state = 'accepted' OR (o.claim_id = r.claim_id AND o.state <> 'submitting') THEN 'known'
+        ELSE 'stale' END AS verdict
+    FROM r LEFT JOIN outbox o ON o.slot = r.slot AND o.effect_id = r.effect_id
+), noted AS (
+    INSERT INTO effect_note (slot, effect_id, what, provider, detail, actor)
+    SELECT slot, effect_id, 'stale_receipt', provider, concat_ws(' ', 'accepted', provider_id), 'receipts'
+    FROM judged WHERE state = 'accepted' AND verdict <> 'known'
+)
+SELECT effect_id, verdict FROM judged;
+
+-- name: note
+-- With is_once, nothing when the same was noted before.
+INSERT INTO effect_note (slot, effect_id, what, provider, detail, actor)
+SELECT slot, effect_id, what, provider, detail, 'receipts'
+FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[])
+    AS t(slot, effect_id, what, provider, detail, is_once)
+WHERE NOT (is_once AND EXISTS (
+    SELECT FROM effect_note n
+    WHERE n.slot = t.slot AND n.effect_id = t.effect_id AND n.what = t.what AND n.detail = t.detail));
 
 -- name: record_receipt_batch
+-- The last statement of a transaction; the values are filled in as text, so that one message carries it and
+-- the COMMIT.
 INSERT INTO receipt_batch (channel, accepted, suppressed, expired, failed, unknown, retried)
-VALUES ($1, $2, $3, $4, $5, $6, $7);
+VALUES ('{channel}', {accepted}, {suppressed}, {expired}, {failed}, {unknown}, {pending});
 
 -- name: release
 -- A claim whose commit was not answered may be durable all the same; nothing was sent under it.
-UPDATE outbox SET state = 'pending', attempts = attempts - 1, claim_id = NULL, lease_until = NULL
+UPDATE outbox SET state = 'pending', attempts = attempts - 1, claim_id = NULL, lease_until = NULL,
+                  due_at = now()
 WHERE state = 'submitting' AND claim_id = $1
   AND ((SELECT is_settled FROM shard_map)
          OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'));
-
--- name: expire_leases
--- A claim whose holder did not come back may have been sent: unknown, never pending.
-WITH lost AS (
-    SELECT slot, effect_id FROM outbox
-    WHERE state = 'submitting' AND lease_until < now()
-      AND ((SELECT is_settled FROM shard_map)
-         OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'))
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE outbox o SET state = 'unknown', reason = 'lease_expired', lease_until = NULL
-FROM lost
-WHERE o.slot = lost.slot AND o.effect_id = lost.effect_id
-RETURNING o.effect_id, o.channel;
-
--- name: owe_left_behind_invoices
--- An order and its invoice that were committed at the same moment could not see each other. By now both
--- can be seen, so an invoice that waits although its order mail has left gets a mail of its own.
-WITH late AS (
-    SELECT v.slot, v.order_id, v.invoice_id,
-           effect_id_of(v.order_id || ' ' || v.invoice_id, 3) AS effect_id
-    FROM invoices v
-    JOIN outbox o ON o.slot = v.slot AND o.effect_id = effect_id_of(v.order_id, 2)
-    WHERE v.effect_id IS NULL AND o.state <> 'pending'
-      AND ((SELECT is_settled FROM shard_map)
-         OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = v.slot AND s.state = 'owned'))
-    LIMIT $1
-    FOR UPDATE OF v SKIP LOCKED
-), owed AS (
-    INSERT INTO outbox (slot, effect_id, order_id, invoice_id, channel, kind, expires_at)
-    SELECT slot, effect_id, order_id, invoice_id, 'email', 'invoice_email', now() + $2::interval FROM late
-    ON CONFLICT DO NOTHING
-)
-UPDATE invoices v SET effect_id = late.effect_id
-FROM late
-WHERE v.slot = late.slot AND v.order_id = late.order_id AND v.invoice_id = late.invoice_id
-RETURNING v.effect_id;

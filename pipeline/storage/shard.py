@@ -1,9 +1,10 @@
 """A shard: a primary, a replica, and what can be done on them."""
 
 from pipeline.settings import NotificationSettings, ShardSettings, StorageSettings
+from pipeline.storage.effects import Effects
 from pipeline.storage.map_table import MapTable
 from pipeline.storage.node import Node
-from pipeline.storage.outbox import Outbox
+from pipeline.storage.outbox_table import Outbox
 from pipeline.storage.reader import ShardReader
 from pipeline.storage.recipients import RecipientTable
 from pipeline.storage.spend import SpendTable
@@ -28,9 +29,8 @@ class Shard:
         self.writer = IntakeWriter(
             self.primary, grace_window_s=notifications.grace_window_s, message_lifetime_s=lifetime_s
         )
-        self.outbox = Outbox(
-            settings.name, self.primary, lease_s=notifications.lease_s, message_lifetime_s=lifetime_s
-        )
+        self.outbox = Outbox(settings.name, self.primary, lease_s=notifications.lease_s)
+        self.effects = Effects(settings.name, self.primary, message_lifetime_s=lifetime_s)
         self.reader = ShardReader(self.primary)
         self.maps = MapTable(self.primary)
         self.recipients = RecipientTable(self.primary)

@@ -15,6 +15,7 @@ def load_statements(filename: str) -> dict[str, str]:
 
 INTAKE = load_statements("intake.sql")
 OUTBOX = load_statements("outbox.sql")
+EFFECTS = load_statements("effects.sql")
 STATUS = load_statements("status.sql")
 FENCE = load_statements("fence.sql")
 MOVES = load_statements("moves.sql")

@@ -22,7 +22,7 @@ from consumers.migration import migrate_all
 from pipeline.settings import load_settings
 from pipeline.storage.customers import STATEMENTS as CUSTOMERS
 from pipeline.storage.retention import RETENTION
-from pipeline.storage.statements import INTAKE, OUTBOX, load_statements
+from pipeline.storage.statements import EFFECTS, INTAKE, OUTBOX, load_statements
 from stack.status import StackStatus
 
 pytestmark = [pytest.mark.integration, pytest.mark.plans]
@@ -35,7 +35,7 @@ DAY = timedelta(days=1)
 # What is written only, or is one row, or counts everything for a person: nothing to pin.
 NOT_PLANNED = {
     "store_few", "store_invoices", "store_customers", "written_up_to", "replayed_up_to",
-    "record_intake_batch", "probe", "record_receipt_batch", "quarantine",
+    "record_intake_batch", "probe", "record_receipt_batch", "quarantine", "note",
 }  # fmt: skip
 
 # By statement: how each large table may be reached. The key is the index, or the kind of scan.
@@ -48,7 +48,13 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
     "attach_invoices": {"invoices": {"pk_invoices", "idx_invoices_waiting"}},
     "leave_out": {"invoices": {"pk_invoices"}},
     "documents": {"invoices": {"pk_invoices"}},
+    "next_due": {"outbox": {"idx_outbox_due"}},
     "record_receipts": {"outbox": {"pk_outbox"}},
+    "late_receipts": {"outbox": {"pk_outbox"}},
+    "apply_statuses": {"outbox": {"pk_outbox"}},
+    "take_unknown": {"outbox": {"idx_outbox_unknown", "pk_outbox"}, "orders": {"pk_orders"}},
+    "conclude": {"outbox": {"pk_outbox"}},
+    "unknown_totals": {"outbox": {"idx_outbox_unknown"}},
     "release": {"outbox": {"idx_outbox_leased"}},
     "expire_leases": {"outbox": {"idx_outbox_leased", "pk_outbox"}},
     "owe_left_behind_invoices": {
@@ -151,22 +157,33 @@ async def parameters(connection: asyncpg.Connection, name: str) -> list[Any]:
     effects = await connection.fetch("SELECT effect_id_of(id, 2) AS id FROM unnest($1::text[]) id", ids)
     mails, claim = [row["id"] for row in effects], uuid4()
     keys = [UUID(int=n) for n in range(500)]
-    none = [None] * 500
+    none, now = [None] * 500, [datetime.now(UTC)] * 500
+    receipts = [slots, mails, keys, ["accepted"] * 500, none, none, none, now, none, [False] * 500]
+    lately = datetime.now(UTC) - timedelta(seconds=1)
     return {
         "look": [slots, keys, ids],
         "known_orders": [slots, ids],
         "bring_order_mails_forward": [slots, mails],
         "owe_invoice_mails": [slots, mails, ids, [f"i-{one}" for one in ids], DAY],
-        "claim": ["email", 100, claim, timedelta(seconds=60)],
+        "claim": ["email", 100, claim, timedelta(seconds=60), lately],
+        "next_due": ["email", lately],
         "attach_invoices": [slots, mails, ids],
         "leave_out": [slots[0], ids[0], f"i-{ids[0]}", mails[0]],
         "documents": [slots, mails, ids],
-        "record_receipts": [
-            slots, mails, keys, ["accepted"] * 500, none, none, none, [datetime.now(UTC)] * 500, none,
+        "record_receipts": receipts,
+        "late_receipts": receipts,
+        "apply_statuses": [
+            slots, mails, ["twilio"] * 500, none, ["sent"] * 500, none, now, [3] * 500, ["accepted"] * 500,
+            "{}",
+        ],
+        "take_unknown": ["email", 100, timedelta(seconds=90), timedelta(seconds=60)],
+        "conclude": [
+            slots, mails, keys, ["pending"] * 500, none, none, none, none, ["not_found"] * 500, none,
             [False] * 500,
         ],
+        "unknown_totals": [],
         "release": [claim],
-        "expire_leases": [1000],
+        "expire_leases": [1000, lately],
         "owe_left_behind_invoices": [1000, DAY],
         "read_persons": [slots, [f"c-{n}" for n in range(500)]],
         "order": [slots[0], ids[0]],
@@ -201,7 +218,7 @@ def access(plan: dict[str, Any]) -> dict[str, set[str]]:
 
 
 READS = load_statements("reads.sql")
-HOT = {**INTAKE, **OUTBOX, **CUSTOMERS}
+HOT = {**INTAKE, **OUTBOX, **EFFECTS, **CUSTOMERS}
 READ = {
     name: READS["answer"].replace("/* middle */", READS[name]) for name in ("order", "invoice", "customer")
 }
