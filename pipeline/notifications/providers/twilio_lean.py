@@ -1,0 +1,102 @@
+"""Twilio's API over connections of our own: what is the same in each request is written once.
+
+The same contract as the SDK's, for less than a fifth of its time: docs/explanation/sms.md has the figures.
+"""
+
+import re
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from math import inf
+from typing import Final
+from urllib.parse import quote_plus, urlencode, urlsplit
+
+from pipeline.notifications.notification import Sms
+from pipeline.notifications.providers.twilio_connections import Connections
+from pipeline.notifications.providers.twilio_reply import Reply
+from pipeline.settings import SmsSettings
+
+_TO_QUOTE: Final = re.compile(rb"[^A-Za-z0-9_.~-]")
+_QUOTED: Final = {bytes((byte,)): f"%{byte:02X}".encode() for byte in range(256)} | {b" ": b"+"}
+
+
+class LeanClient:
+    """Makes requests of the Messages API. See TwilioClient."""
+
+    def __init__(self, settings: SmsSettings, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._timeout_s = settings.timeout_s
+        self._connections = Connections(
+            settings.base_url,
+            tls=tls_context(settings),
+            connections_max=settings.concurrency,
+            connect_timeout_s=settings.connect_timeout_s,
+            idle_s=settings.connection_idle_s,
+            monotonic=monotonic,
+        )
+        path = messages_path(settings)
+        credentials = b64encode(f"{settings.account_sid}:{settings.auth_token}".encode()).decode()
+        headers = (
+            f"Host: {urlsplit(settings.base_url).netloc}\r\nAuthorization: Basic {credentials}\r\n"
+            "User-Agent: postorder\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
+        )
+        form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: "
+        self._post_head = f"POST {path} HTTP/1.1\r\n{headers}{form}".encode()
+        self._get_tail = f" HTTP/1.1\r\n{headers}\r\n".encode()
+        self._sender = urlencode(sender_fields(settings)).encode()
+
+    def __repr__(self) -> str:
+        return f"LeanClient({self._connections!r})"
+
+    async def create(self, message: Sms) -> Reply:
+        """Ask for a message to be sent."""
+        return await self._ask(self._create_request(message), message.send_before)
+
+    async def get(self, target: str) -> Reply:
+        """Fetch a path with its query."""
+        return await self._ask(b"GET %b%b" % (target.encode("ascii"), self._get_tail), inf)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._connections.close()
+
+    async def _ask(self, request: bytes, send_before: float) -> Reply:
+        connections = self._connections
+        connection = await connections.take()
+        try:
+            return await connection.send(request, timeout_s=self._timeout_s, send_before=send_before)
+        finally:
+            connections.give_back(connection)
+
+    def _create_request(self, message: Sms) -> bytes:
+        form = b"%b&To=%b&Body=%b" % (self._sender, _quoted(message.to), _quoted(message.body))
+        if message.callback_url is not None:
+            form += b"&StatusCallback=" + _quoted(message.callback_url)
+        if message.valid_s is not None:
+            form += b"&ValidityPeriod=%d" % message.valid_s
+        return b"%b%d\r\n\r\n%b" % (self._post_head, len(form), form)
+
+
+def messages_path(settings: SmsSettings) -> str:
+    """Return the path of the account's messages."""
+    return f"/2010-04-01/Accounts/{quote_plus(settings.account_sid)}/Messages.json"
+
+
+def sender_fields(settings: SmsSettings) -> dict[str, str]:
+    """Return the fields that say who sends.
+
+    A service may replace characters by its own lights; texts come shaped already, and are compared when the
+    provider is asked for a message.
+    """
+    if settings.messaging_service_sid:
+        return {"MessagingServiceSid": settings.messaging_service_sid, "SmartEncoded": "false"}
+    return {"From": settings.from_number}
+
+
+def tls_context(settings: SmsSettings) -> ssl.SSLContext:
+    """Return a context that verifies certificates and host names. Raises OSError for an unreadable file."""
+    return ssl.create_default_context(cafile=settings.ca_file or None)
+
+
+def _quoted(text: str) -> bytes:
+    return _TO_QUOTE.sub(lambda found: _QUOTED[found[0]], text.encode())
