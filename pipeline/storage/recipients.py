@@ -70,6 +70,16 @@ class Counted(NamedTuple):
     messages: int
 
 
+class SentMail(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail of the ledger. `email`: the order's address; without one it went to the customer's."""
+
+    slot: int
+    provider: str | None
+    provider_id: str | None
+    email: str | None
+    customer_id: str | None
+
+
 class RecipientRow(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a recipient. `state` and the rest are None when nobody ever said anything."""
 
@@ -164,3 +174,9 @@ class RecipientTable:
             changed_at=row["changed_at"],
             messages_today=row["messages_today"],
         )
+
+    async def mail(self, slots: Sequence[int], effect_id: UUID) -> SentMail | None:
+        """Return a mail that lies in one of some slots here, or None. Raises as `ask` does."""
+        async with self._node.connection() as connection:
+            row = await connection.fetchrow(STATEMENTS["mail_recipient"], slots, effect_id)
+        return None if row is None else SentMail(**row)
