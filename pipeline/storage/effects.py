@@ -1,5 +1,6 @@
 """Messages of one shard that fell out of the flow, and what providers say of messages later."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -145,11 +146,17 @@ class Effects:
         They are nobody else's for `hold_s`; then, should nothing be concluded, somebody else's turn.
         """
         times = timedelta(seconds=ask_after_s), timedelta(seconds=hold_s)
+        began = time.monotonic()
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             rows = await connection.fetch(EFFECTS["take_unknown"], channel, limit, *times)
             await transaction.commit()
         return [
-            Unknown(claim_of(row, self.shard, channel, 0.0), row["claimed_at"], row["asked"]) for row in rows
+            Unknown(
+                claim_of(row, self.shard, channel, began=began, send_before=0.0),
+                row["claimed_at"],
+                row["asked"],
+            )
+            for row in rows
         ]
 
     async def conclude(self, conclusions: Sequence[Conclusion]) -> Counter[str]:

@@ -70,6 +70,7 @@ SELECT t.slot, t.effect_id, t.order_id, t.invoice_id, t.kind, t.attempts, t.crea
        t.expires_at <= now() AS is_expired,
        d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency, d.total, d.lines,
        d.event_time, d.customer_id, extract(epoch FROM now() - t.created_at)::double precision AS age_s,
+       extract(epoch FROM t.expires_at - now())::double precision AS left_s,
        coalesce(t.claimed_at, t.created_at) AS claimed_at,
        (SELECT count(*) FROM effect_note n
         WHERE n.slot = t.slot AND n.effect_id = t.effect_id AND n.what = 'asked'

@@ -31,7 +31,7 @@ class Outbox:
 
         A message whose transaction took seconds to commit may be left for a later claim: see LowWater.
         """
-        send_before = time.monotonic() + self._lease_s / 2  # by a clock read before the server's
+        began = time.monotonic()  # before the server reads its own clock
         mark = self._marks[channel]
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             rows = await connection.fetch(
@@ -44,7 +44,14 @@ class Outbox:
         if rows:
             mark.reached(max(row["due_at"] for row in rows))
         return [
-            claim_of(row, self.shard, channel, send_before, documents.get(row["effect_id"], ()))
+            claim_of(
+                row,
+                self.shard,
+                channel,
+                began=began,
+                send_before=began + self._lease_s / 2,
+                invoices=documents.get(row["effect_id"], ()),
+            )
             for row in rows
         ]
 
@@ -112,9 +119,18 @@ class Outbox:
 
 
 def claim_of(
-    row: Any, shard: str, channel: Channel, send_before: float, invoices: tuple[InvoiceDocument, ...] = ()
+    row: Any,
+    shard: str,
+    channel: Channel,
+    *,
+    began: float,
+    send_before: float,
+    invoices: tuple[InvoiceDocument, ...] = (),
 ) -> Claim:
-    """Return the claim that a row of the statement `claim`, or of `take_unknown`, stands for."""
+    """Return the claim that a row of the statement `claim`, or of `take_unknown`, stands for.
+
+    `began`: on the monotonic clock, just before the statement.
+    """
     return Claim(
         shard=shard,
         slot=row["slot"],
@@ -140,6 +156,7 @@ def claim_of(
         customer_id=row["customer_id"],
         age_s=row["age_s"],
         send_before=send_before,
+        useful_until=began + row["left_s"],
         invoices=invoices,
     )
 

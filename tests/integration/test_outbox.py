@@ -1,7 +1,8 @@
 """The effect ledger on a real shard: claims, leases, receipts, and the order/invoice rule under races."""
 
 import asyncio
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import orjson
@@ -240,3 +241,17 @@ async def test_the_databases_functions_agree_with_the_programs(bench: Bench) -> 
         [row] = (await bench.rows("SELECT slot_of($1) AS slot, effect_id_of($1, 2) AS mail", key))[:1]
         assert row["slot"] == place.slot
         assert row["mail"].hex == place.digest[:15].hex() + "02"
+
+
+async def test_a_claim_says_until_when_it_may_be_called_and_is_of_use(bench: Bench) -> None:
+    shard = await Intake(bench).write(order_event("o-1"))
+    before = time.monotonic()
+    [claim] = await outbox_of(shard, lease_s=40.0).claim(Channel.SMS, 1, uuid4())
+    after = time.monotonic()
+    assert before + 20 <= claim.send_before <= after + 20  # half the lease is for the call
+    assert before + LIFETIME_S - 5 < claim.useful_until <= after + LIFETIME_S
+    [row] = await bench.rows(
+        "SELECT lease_until - claimed_at AS lease, claimed_at <= clock_timestamp() AS is_past FROM outbox "
+        "WHERE channel = 'sms'"
+    )
+    assert row == {"lease": timedelta(seconds=40), "is_past": True}
