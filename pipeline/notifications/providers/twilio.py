@@ -50,7 +50,7 @@ class TwilioProvider:
         self._client: TwilioClient = client(settings, monotonic)
         self._errors = ErrorTable.load()
         self._sids: dict[str, None] = {}  # the latest, the oldest first
-        self._inquiry = Inquiry(settings, self._client.get, provider=name)
+        self._inquiry = Inquiry(settings, self._client.get)
 
     async def send(self, message: Sms) -> Accepted:
         """Send one SMS. See SmsProvider for the errors."""
@@ -65,7 +65,7 @@ class TwilioProvider:
 
     async def find(self, message: Sms, since: datetime) -> Evidence:
         """Ask whether an SMS tried at `since` or later was accepted. See SmsProvider."""
-        return await self._inquiry.find(message, since)
+        return await self._inquiry.find(message, since, provider=self.name)
 
     async def close(self) -> None:
         """Close every connection."""

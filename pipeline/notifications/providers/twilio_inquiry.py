@@ -34,17 +34,14 @@ _decode_page = msgspec.json.Decoder(_Page).decode
 class Inquiry:
     """Asks for messages. `get` fetches a path with its query."""
 
-    def __init__(
-        self, settings: SmsSettings, get: Callable[[str], Awaitable[Reply]], *, provider: str
-    ) -> None:
+    def __init__(self, settings: SmsSettings, get: Callable[[str], Awaitable[Reply]]) -> None:
         self._get = get
-        self._provider = provider
         self._path = messages_path(settings)
         self._sender = settings.from_number
         self._service = settings.messaging_service_sid
 
-    async def find(self, message: Sms, since: datetime) -> Evidence:
-        """Return what the list says. Raises nothing."""
+    async def find(self, message: Sms, since: datetime, *, provider: str) -> Evidence:
+        """Return what the list says; `provider`: the name to find it under. Raises nothing."""
         query = {"To": message.to, **({"From": self._sender} if self._sender else {})}
         target: str | None = f"{self._path}?{urlencode({**query, 'PageSize': PAGE_SIZE})}"
         doubt = ""
@@ -54,7 +51,7 @@ class Inquiry:
                 return page
             found, why = self._look(page.messages, message, since)
             if found is not None:
-                return Found(self._provider, found.sid, found.status)
+                return Found(provider, found.sid, found.status)
             doubt = doubt or why
             target = page.next_page_uri
             if target is None:
