@@ -128,6 +128,30 @@ class NotificationMetrics:
         self.stale_receipts = Counter(
             "postorder_stale_receipts", "Receipts of a claim that was lost", ["channel"], registry=registry
         )
+        self.unknown_effects = Gauge(
+            "postorder_unknown_effects",
+            "Messages of which nobody knows whether they were accepted",
+            ["shard", "channel"],
+            registry=registry,
+        )
+        self.unknown_oldest_seconds = Gauge(
+            "postorder_unknown_oldest_seconds",
+            "Since when the oldest of them is owed",
+            ["shard", "channel"],
+            registry=registry,
+        )
+        self.inquiries = Counter(
+            "postorder_inquiries",
+            "Unknown messages asked about: found, not_found, cannot_tell",
+            ["channel", "outcome"],
+            registry=registry,
+        )
+        self.statuses = Counter(
+            "postorder_statuses",
+            "Status words: applied, old, other_id, contradiction, no_such_message, not_understood",
+            ["outcome"],
+            registry=registry,
+        )
 
 
 class PoolMetrics:
@@ -176,6 +200,13 @@ class PublicMetrics:
             "From a request's head to its answer, durable where it had to be",
             ["kind"],
             buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.status_words = Counter(
+            "postorder_status_words",
+            "What became of providers' words about messages: applied, old, other_id, contradiction, "
+            "no_such_message, not_understood",
+            ["outcome"],
             registry=registry,
         )
         self.callbacks_under_way = Gauge(

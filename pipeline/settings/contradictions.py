@@ -69,6 +69,10 @@ def _slot_problems(settings: Settings) -> list[str]:
             problems.append(f"{where}.concurrency_min: must not be more than {where}.concurrency")
         if settings.notifications.lease_s <= 2 * slot.timeout_s:
             problems.append(f"notifications.lease_s: must be more than twice {where}.timeout_s")
+        if settings.effects.ask_after_s <= settings.notifications.lease_s + slot.timeout_s:
+            problems.append(
+                f"effects.ask_after_s: must be more than notifications.lease_s and {where}.timeout_s together"
+            )
     for name, first, second in (
         ("sms", settings.sms, settings.sms_second),
         ("email", settings.email, settings.email_second),

@@ -5,6 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from pipeline.settings.effects import EffectSettings
 from pipeline.settings.email import EmailSettings
 from pipeline.settings.intake import AmqpSettings, IntakeSettings
 from pipeline.settings.notifications import (
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     email: EmailSettings = EmailSettings()
     email_second: EmailSettings | None = None
     documents: DocumentSettings = DocumentSettings()
+    effects: EffectSettings = EffectSettings()
     rules: RuleSettings = RuleSettings()
     public: PublicSettings = PublicSettings()
     ops: OpsSettings = OpsSettings()
