@@ -142,13 +142,14 @@ class CallbackSender:
 
     async def _post(self, callback: Callback, token: str, timeout_s: float) -> int | None:
         assert self._session is not None
+        url = callback.url.partition("#")[0]  # the rest overrides how Twilio connects, and is not signed
         try:
             async with self._session.post(
-                URL(callback.url, encoded=True),  # the receiver signs what it was called with, to the byte
+                URL(url, encoded=True),  # the receiver signs what it was called with, to the byte
                 data=urlencode(callback.params).encode(),
                 headers={
                     "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
-                    SIGNATURE_HEADER: sign(token, callback.url, callback.params),
+                    SIGNATURE_HEADER: sign(token, url, callback.params),
                 },
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
                 allow_redirects=False,

@@ -123,6 +123,14 @@ async def test_status_callbacks_follow_the_message(session, receiver):
     assert await callbacks(session, 3) == {"pending": 0, "settled": 3, "scheduled": 3, "delivered": 3}
 
 
+async def test_connection_overrides_are_neither_sent_nor_signed(session, receiver):
+    form = {"To": TO, "From": SENDER, "Body": "hi", "StatusCallback": f"{receiver.url}#rc=5&rp=5xx,ct"}
+    async with session.post(MESSAGES, data=form) as reply:
+        assert reply.status == 201
+    _, valid = await receiver.get()
+    assert valid
+
+
 async def test_no_callback_without_a_url(session, receiver):
     await behave(session, delivery={"delay_ms": 0})
     await create(session)

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 import structlog
 
 from pipeline.clock import Clock
-from pipeline.errors import BusyError, PostorderError, SlotsMovedError
+from pipeline.errors import BusyError, PostorderError
 from pipeline.lifecycle import Tasks
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -20,24 +19,12 @@ _SET_MAX = 500
 _MOVING_S = 0.02  # a slot is nobody's for a moment while it moves
 
 
-class StatusWord(NamedTuple):
-    """What a provider says of a message it has accepted, by the provider's own word and code."""
-
-    slot: int
-    effect_id: UUID
-    provider: str
-    provider_id: str
-    status: str
-    error_code: str | None
-    at: datetime
-
-
 class _Waiting(NamedTuple):
-    word: StatusWord
+    word: ProviderStatus
     done: "asyncio.Future[None]"
 
 
-Apply = Callable[[str, Sequence[StatusWord]], Awaitable[frozenset[int]]]
+Apply = Callable[[str, Sequence[ProviderStatus]], Awaitable[frozenset[int]]]
 """Applies words on a shard, durably; returns the slots it does not own. Raises PostorderError."""
 
 
@@ -96,7 +83,7 @@ class StatusBook:
         self._some[shard.name] = asyncio.Event()
         self._tasks.start(self._apply_to(shard.name), f"status words {shard.name}")
 
-    async def apply(self, word: StatusWord) -> None:
+    async def apply(self, word: ProviderStatus) -> None:
         """Apply a word; return when it is durable.
 
         Raises BusyError when too many wait, and what the storage raises when it cannot be used.
@@ -126,15 +113,9 @@ class StatusBook:
             if batch:
                 await self._apply_set(shard, batch)
 
-    async def _apply_set(self, shard: str, batch: dict[StatusWord, list[_Waiting]]) -> None:
+    async def _apply_set(self, shard: str, batch: dict[ProviderStatus, list[_Waiting]]) -> None:
         try:
             moved = await self._apply(shard, list(batch))
-        except SlotsMovedError as error:
-            moved = error.slots
-            left = [one for word, several in batch.items() if word.slot not in moved for one in several]
-            for waiting in left:  # they were not applied either: the set is one transaction
-                self._put(waiting)
-            batch = {word: several for word, several in batch.items() if word.slot in moved}
         except PostorderError as error:
             log.warning("statuses.not_applied", shard=shard, words=len(batch), error=str(error))
             for several in batch.values():
@@ -159,25 +140,21 @@ class StatusBook:
             self._put(waiting)
 
 
-def _next_set(waiting: list[_Waiting]) -> tuple[dict[StatusWord, list[_Waiting]], list[_Waiting]]:
-    """Return the next set, and what waits on. A repeated word goes once; of a message goes one word a set."""
-    batch: dict[StatusWord, list[_Waiting]] = {}
-    chosen: dict[tuple[UUID, str, str, str | None], StatusWord] = {}
-    taken: set[UUID] = set()
+def _next_set(waiting: list[_Waiting]) -> tuple[dict[ProviderStatus, list[_Waiting]], list[_Waiting]]:
+    """Return the next set, and what waits on. A word that is said several times goes once."""
+    batch: dict[ProviderStatus, list[_Waiting]] = {}
+    said: dict[tuple[object, ...], list[_Waiting]] = {}
     later = []
     for one in waiting:
         if one.done.done():  # its caller has given up
             continue
-        word = one.word
-        key = (word.effect_id, word.provider_id, word.status, word.error_code)
-        if key in chosen:
-            batch[chosen[key]].append(one)
-        elif word.effect_id in taken or len(batch) == _SET_MAX:
+        key = one.word[:-1]  # all but the time
+        if key in said:
+            said[key].append(one)
+        elif len(batch) == _SET_MAX:
             later.append(one)
         else:
-            taken.add(word.effect_id)
-            chosen[key] = word
-            batch[word] = [one]
+            batch[one.word] = said[key] = [one]
     return batch, later
 
 

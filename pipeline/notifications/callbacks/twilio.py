@@ -10,8 +10,8 @@ from pipeline.clock import Clock
 from pipeline.notifications.callbacks.forms import Fields
 from pipeline.notifications.callbacks.replays import Replays
 from pipeline.notifications.callbacks.seals import Sealed
-from pipeline.notifications.callbacks.status_book import StatusWord
 from pipeline.notifications.callbacks.twilio_words import InboundReader, Wish, read_status
+from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.outbox import Channel
 from pipeline.storage.recipients import RecipientState
 
@@ -35,7 +35,7 @@ class StatusCallbacks:
     def __init__(
         self,
         accounts: Mapping[str, str],
-        apply: Callable[[StatusWord], Awaitable[None]],
+        apply: Callable[[ProviderStatus], Awaitable[None]],
         set_recipient: SetRecipient,
         clock: Clock,
     ) -> None:
@@ -52,7 +52,9 @@ class StatusCallbacks:
             await self._set_recipient(Channel.SMS, said.to, RecipientState.OUT, f"provider:{_OPTED_OUT}", now)
         provider = self._accounts[said.account_sid]
         await self._apply(
-            StatusWord(sealed.slot, sealed.effect_id, provider, said.sid, said.status, said.error_code, now)
+            ProviderStatus(
+                sealed.slot, sealed.effect_id, provider, said.sid, said.status, said.error_code, now
+            )
         )
 
 
