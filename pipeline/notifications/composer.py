@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from pipeline.notifications.mail.documents import DocumentFetcher
 from pipeline.notifications.mail.templates import Templates
 from pipeline.notifications.notification import Email, Sms
-from pipeline.notifications.recipient import email_address, phone_number
+from pipeline.notifications.recipient import email_address
+from pipeline.notifications.sms.composition import SmsComposition
 from pipeline.storage.outbox import Claim
 
 
@@ -21,15 +22,17 @@ class Composer:
         templates: Templates,
         documents: DocumentFetcher,
         complete: Callable[[Claim], Awaitable[Claim]],
+        sms: SmsComposition,
     ) -> None:
         self._templates = templates
         self._documents = documents
         self._complete = complete
+        self._sms = sms
 
     async def sms(self, claim: Claim) -> Sms:
         """Compose an SMS."""
         claim = await self._complete(claim)
-        return self._templates.sms(claim, phone_number(claim.phone, claim.country))
+        return self._sms.finish(claim, self._templates.sms(claim, self._sms.recipient(claim)))
 
     async def email(self, claim: Claim) -> Email:
         """Compose a mail."""
