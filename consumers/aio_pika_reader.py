@@ -122,8 +122,7 @@ class AioPikaSession:
             if self._underlay is None or self._lost.is_set():
                 return  # the tags died with their channel; the broker delivers those messages again
             try:
-                async with asyncio.timeout(self._settings.connect_timeout_s):
-                    await self._send_acknowledgements(self._underlay, everything=everything)
+                await self._send_acknowledgements(self._underlay, everything=everything)
             except BROKER_ERRORS as error:
                 log.warning("amqp.ack_failed", queue=self._queue, error=type(error).__name__)
                 self._error = self._error or "an acknowledgement could not be sent"
@@ -131,11 +130,16 @@ class AioPikaSession:
 
     async def _send_acknowledgements(self, channel: UnderlayChannel, *, everything: bool) -> None:
         if (tag := self._acks.take_multiple()) is not None:
-            await channel.basic_ack(tag, multiple=True)
+            await self._send(channel, tag, multiple=True)
         if everything or self._acks.ahead > self._prefetch // 4:
             # One slow shard must not hold back the others' acknowledgements, and with them the window.
             for single in self._acks.take_single():
-                await channel.basic_ack(single)
+                await self._send(channel, single, multiple=False)
+
+    async def _send(self, channel: UnderlayChannel, tag: int, *, multiple: bool) -> None:
+        # Each has the time-out for itself: thousands of them may take longer on a busy machine.
+        async with asyncio.timeout(self._settings.connect_timeout_s):
+            await channel.basic_ack(tag, multiple=multiple)
 
     async def wait_lost(self) -> str:
         """Return why, when the connection, its channel or its consumer has ended."""

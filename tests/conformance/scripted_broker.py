@@ -186,8 +186,10 @@ class Peer:
     async def until_gone(self, patience_s: float = PATIENCE_S) -> None:
         await self.until(lambda: self.gone, "the client's end of the connection", patience_s)
 
-    async def until_acknowledged(self, *tags: int) -> None:
-        await self.until(lambda: self.covered >= set(tags), f"acknowledgement of {tags}, have {self.covered}")
+    async def until_acknowledged(self, *tags: int, patience_s: float = PATIENCE_S) -> None:
+        wanted = set(tags)
+        what = f"acknowledgement of {tags}, have {self.covered}"
+        await self.until(lambda: self.covered >= wanted, what, patience_s)
 
 
 class ScriptedBroker:
