@@ -1,44 +1,26 @@
-"""E-mail by SMTP through aiosmtplib, over connections that are kept open."""
+"""E-mail by SMTP: connections opened by aiosmtplib and kept, mails handed over by SmtpSession."""
 
 import asyncio
+import ssl
 from collections import deque
+from datetime import datetime
+from time import monotonic
+from typing import cast
 
 import aiosmtplib
-from aiosmtplib.errors import SMTPException, SMTPResponseException
+from aiosmtplib.errors import SMTPException, SMTPHeloError, SMTPResponseException
 
 from pipeline.clock import Clock
-from pipeline.errors import (
-    OutcomeUnknownError,
-    ProviderError,
-    RecipientRefusedError,
-    RejectedError,
-    ThrottledError,
-)
+from pipeline.errors import ThrottledError
 from pipeline.notifications.mail.mime import MailWriter
+from pipeline.notifications.mail.signature import signer_of
 from pipeline.notifications.notification import Email
-from pipeline.notifications.provider import Accepted
+from pipeline.notifications.provider import Accepted, CannotTell
+from pipeline.notifications.providers.smtp_session import SmtpSession
 from pipeline.settings import EmailSettings
 
+_GOODBYE_S_MAX = 2.0
 _PERMANENT = 500
-_TEMPORARY = 400
-_MAILBOX_CODES = (550, 551, 553)  # RFC 5321 4.2.3: unavailable, not local, name not allowed
-
-
-class _Connection:
-    """An SMTP session and how many mails it has carried."""
-
-    def __init__(self, settings: EmailSettings) -> None:
-        self.client = aiosmtplib.SMTP(
-            hostname=settings.host,
-            port=settings.port,
-            timeout=settings.timeout_s,
-            use_tls=settings.tls == "implicit",
-            # Never opportunistic: "starttls" fails when the server does not offer it.
-            start_tls=settings.tls == "starttls",
-            username=settings.username or None,
-            password=settings.password or None,
-        )
-        self.mails = 0
 
 
 class SmtpProvider:
@@ -48,97 +30,113 @@ class SmtpProvider:
 
     def __init__(self, settings: EmailSettings, *, sender_name: str, clock: Clock) -> None:
         self._settings = settings
-        self._writer = MailWriter(sender=settings.from_address, sender_name=sender_name)
         self._clock = clock
-        self._idle: deque[_Connection] = deque()
+        self._writer = MailWriter(sender=settings.from_address, sender_name=sender_name)
+        self._sign = signer_of(settings)
+        self._helo_name = settings.helo_name or settings.from_address.rpartition("@")[2]
+        self._tls_context = _tls_context(settings)
+        self._idle: deque[SmtpSession] = deque()
 
     def __repr__(self) -> str:
         return f"SmtpProvider({self._settings.host}:{self._settings.port}, {len(self._idle)} idle)"
 
     async def send(self, message: Email) -> Accepted:
-        """Send one mail. See SmsProvider for the errors."""
-        message_id = self._writer.message_id(message)
-        content = self._writer.write(message, self._clock.now())
-        connection = await self._connect()
+        """Send one mail. See EmailProvider for the errors."""
+        text = self._writer.write(message, self._clock.now())
+        if self._sign is not None:
+            text = self._sign(text)
+        session = self._kept() or await self._open()
         try:
-            await self._submit(connection.client, message.to, content)
-        except ProviderError as error:
-            # After a plain refusal the session is fine; after anything else it may be out of step.
-            if isinstance(error, OutcomeUnknownError) or not await self._reset(connection):
-                connection.client.close()
-            else:
-                self._keep(connection)
-            raise
-        except asyncio.CancelledError:
-            connection.client.close()
-            raise
-        connection.mails += 1
-        self._keep(connection)
-        return Accepted(self.name, message_id)
+            await session.submit(self._settings.from_address, message.to, text, message.send_before)
+        finally:
+            self._keep(session)
+        return Accepted(self.name, self._writer.message_id(message))
+
+    async def find(self, message: Email, since: datetime) -> CannotTell:  # noqa: ARG002  # EmailProvider's
+        """SMTP has no way to ask."""
+        return CannotTell("smtp", is_final=True)
 
     async def close(self) -> None:
         """Close every idle connection politely."""
-        while self._idle:
-            connection = self._idle.pop()
-            try:
-                await connection.client.quit()
-            except (SMTPException, OSError):
-                connection.client.close()
+        sessions = list(self._idle)
+        self._idle.clear()
+        await asyncio.gather(*(session.quit(_GOODBYE_S_MAX) for session in sessions))
 
-    async def _connect(self) -> _Connection:
+    def _kept(self) -> SmtpSession | None:
+        """Return the connection that was used last, which leaves those too many to grow old."""
         while self._idle:
-            connection = self._idle.pop()
-            if connection.client.is_connected:
-                return connection
-        connection = _Connection(self._settings)
+            session = self._idle.pop()
+            if session.is_idle and monotonic() - session.used_at < self._settings.connection_idle_s:
+                return session
+            session.leave()
+        return None
+
+    def _keep(self, session: SmtpSession) -> None:
+        settings = self._settings
+        is_young = monotonic() - session.opened_at < settings.connection_age_s
+        if session.is_idle and is_young and session.mails < settings.mails_per_connection:
+            self._idle.append(session)
+        else:
+            session.leave()
+
+    async def _open(self) -> SmtpSession:
+        """Open a connection. Raises ThrottledError: nothing was handed over, so another try is safe."""
+        client = self._client()
         try:
-            await connection.client.connect()
-        except (SMTPException, OSError) as error:
-            connection.client.close()
+            async with asyncio.timeout(self._settings.timeout_s):
+                await client.connect()
+                if client.is_ehlo_or_helo_needed:
+                    await _greet(client)
+        except SMTPResponseException as error:
+            client.close()
+            raise ThrottledError(str(error.code), "the relay refuses the session") from error
+        except ssl.SSLError as error:
+            client.close()
+            raise ThrottledError("tls", f"no TLS with the relay: {type(error).__name__}") from error
+        except (SMTPException, OSError, TimeoutError, ValueError) as error:
+            client.close()
             raise ThrottledError(
                 "unreachable", f"no session with the relay: {type(error).__name__}"
             ) from error
-        return connection
+        if client.transport is None or client.transport.is_closing():
+            raise ThrottledError("unreachable", "the relay closed the session at once")
+        size = client.esmtp_extensions.get("size", "").strip()
+        return SmtpSession(
+            cast("asyncio.Transport", client.transport),
+            pipelining=client.supports_extension("pipelining"),
+            size_bytes_max=int(size) if size.isascii() and size.isdigit() and int(size) else None,
+            timeout_s=self._settings.timeout_s,
+        )
 
-    def _keep(self, connection: _Connection) -> None:
-        if connection.client.is_connected and connection.mails < self._settings.mails_per_connection:
-            self._idle.append(connection)
-        else:
-            connection.client.close()
-
-    @staticmethod
-    async def _reset(connection: _Connection) -> bool:
-        try:
-            await connection.client.rset()
-        except (SMTPException, OSError):
-            return False
-        return True
-
-    async def _submit(self, client: aiosmtplib.SMTP, to: str, content: bytes) -> None:
-        """Hand over one mail. Up to DATA nothing was accepted; from then on a lost reply is unknown."""
-        try:
-            await client.mail(self._settings.from_address)
-            await client.rcpt(to)
-        except SMTPResponseException as error:
-            raise _refusal(
-                error.code, at_recipient=isinstance(error, aiosmtplib.SMTPRecipientRefused)
-            ) from error
-        except (SMTPException, OSError) as error:
-            raise ThrottledError("lost_before_data", type(error).__name__) from error
-        try:
-            await client.data(content)
-        except SMTPResponseException as error:
-            if error.code < _TEMPORARY:  # no refusal, and not the promised 250 either: it may be taken
-                raise OutcomeUnknownError("bad_reply", str(error.code)) from error
-            raise _refusal(error.code, at_recipient=False) from error
-        except (SMTPException, OSError) as error:
-            raise OutcomeUnknownError("no_reply", type(error).__name__) from error
+    def _client(self) -> aiosmtplib.SMTP:
+        settings = self._settings
+        return aiosmtplib.SMTP(
+            hostname=settings.host,
+            port=settings.port,
+            timeout=settings.timeout_s,
+            local_hostname=self._helo_name,
+            use_tls=settings.tls == "implicit",
+            # Never opportunistic: "starttls" fails when the server does not offer it.
+            start_tls=settings.tls == "starttls",
+            tls_context=self._tls_context,
+            username=settings.username or None,
+            password=settings.password or None,
+        )
 
 
-def _refusal(code: int, *, at_recipient: bool) -> ProviderError:
-    """Put a reply into one of our classes. Its text is left out: it may quote the address."""
-    if code < _PERMANENT:  # 4xx, and 421 among them: later
-        return ThrottledError(str(code), "the relay asks to try later")
-    if at_recipient and code in _MAILBOX_CODES:
-        return RecipientRefusedError(str(code), "no such mailbox")
-    return RejectedError(str(code), "refused")
+async def _greet(client: aiosmtplib.SMTP) -> None:
+    try:
+        await client.ehlo()
+    except SMTPHeloError as error:
+        if error.code < _PERMANENT:
+            raise
+        await client.helo()  # a server of before 1995, which has no extensions
+
+
+def _tls_context(settings: EmailSettings) -> ssl.SSLContext | None:
+    """Return the context that every connection shares: reading the system's certificates takes 20 ms."""
+    if settings.tls == "none":
+        return None
+    context = ssl.create_default_context(cafile=settings.ca_file or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -1,0 +1,109 @@
+"""Fault 45: whatever a relay does at whatever verb, what is said of each recipient is true."""
+
+import pytest
+from smtp_relays import mail, open_sink, outcome, provider_on
+
+from pipeline.notifications.providers.smtp_replies import REPLY_BYTES_MAX
+
+NO_PIPELINING = {"on": "EHLO", "action": "reply", "code": 250, "text": ["sink", "SIZE 33554432"]}
+TIMEOUT_S = 0.3
+
+# What goes wrong, and what is then true of the mail it happened to.
+BEFORE_TEXT = {
+    "closing": ({"action": "reply", "code": 421, "text": "4.3.2 bye"}, "ThrottledError 421 4.3.2"),
+    "later": ({"action": "reply", "code": 451, "text": "4.7.1 later"}, "ThrottledError 451 4.7.1"),
+    "full": ({"action": "reply", "code": 452, "text": "4.2.2 full"}, "ThrottledError 452 4.2.2"),
+    "never": ({"action": "reply", "code": 554, "text": "5.7.1 no"}, "RejectedError 554 5.7.1"),
+    "odd code": ({"action": "reply", "code": 299, "text": "what"}, "ThrottledError bad_reply"),
+    "two lines": ({"action": "reply", "code": 450, "text": ["a", "b"]}, "ThrottledError 450"),
+    "two codes": ({"action": "raw", "text": "250-a\r\n550 b\r\n"}, "ThrottledError bad_reply"),
+    "no reply": ({"action": "raw", "text": "hello\r\n"}, "ThrottledError bad_reply"),
+    "endless": ({"action": "raw", "text": "250-x\r\n", "repeat": 1_500_000}, "ThrottledError bad_reply"),
+    "one line without end": ({"action": "raw", "text": "2", "repeat": 100_000}, "ThrottledError bad_reply"),
+    "truncated": ({"action": "truncate", "size_bytes": 2}, "ThrottledError connection_lost"),
+    "dropped": ({"action": "drop"}, "ThrottledError connection_lost"),
+    "done and dropped": ({"action": "accept_then_drop"}, "ThrottledError connection_lost"),
+    "silent": ({"action": "silent"}, "ThrottledError timeout"),
+    "late": ({"action": "hang", "hang_ms": 600}, "ThrottledError timeout"),
+}
+AT_THE_END = {
+    "closing": ({"action": "reply", "code": 421}, "ThrottledError 421 4.3.0"),
+    "later": ({"action": "reply", "code": 451}, "ThrottledError 451 4.3.0"),
+    "too large": ({"action": "reply", "code": 552, "text": "5.3.4 large"}, "RejectedError 552 5.3.4"),
+    "never": ({"action": "reply", "code": 554, "text": "5.6.0 no"}, "RejectedError 554 5.6.0"),
+    "odd code, kept": ({"action": "reply", "code": 299, "text": "what"}, "unknown bad_reply"),
+    "two codes, kept": ({"action": "raw", "text": "250-a\r\n550 b\r\n"}, "unknown bad_reply"),
+    "no reply, kept": ({"action": "raw", "text": "hello\r\n"}, "unknown bad_reply"),
+    "no reply, lost": ({"action": "raw", "text": "hello\r\n", "accept": False}, "unknown bad_reply"),
+    "truncated": ({"action": "truncate", "size_bytes": 2}, "unknown connection_lost"),
+    "dropped": ({"action": "drop"}, "unknown connection_lost"),
+    "done and dropped": ({"action": "accept_then_drop"}, "unknown connection_lost"),
+    "silent": ({"action": "silent"}, "unknown timeout"),
+    "late": ({"action": "hang", "hang_ms": 600}, "unknown timeout"),
+    "twice": ({"action": "raw", "text": "250 a\r\n250 b\r\n"}, "accepted"),
+}
+CASES = [
+    *(
+        pytest.param({"on": verb, **fault}, expected, id=f"{verb} {name}")
+        for verb in ("MAIL", "RCPT", "DATA")
+        for name, (fault, expected) in BEFORE_TEXT.items()
+    ),
+    *(
+        pytest.param({"on": "DATA_END", **fault}, word, id=f"end {name}")
+        for name, (fault, word) in AT_THE_END.items()
+    ),
+]
+
+
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "step by step"])
+@pytest.mark.parametrize(("fault", "expected"), CASES)
+async def test_what_is_said_of_each_recipient_is_true(fault, expected: str, *, pipelining) -> None:
+    async with open_sink() as sink:
+        faults = [{**fault, "skip": 1, "count": 1}]
+        await sink.behave(*faults, *([] if pipelining else [NO_PIPELINING]))
+        provider = provider_on(sink.port, timeout_s=TIMEOUT_S)
+        said = {
+            f"{number}@example.com": await outcome(provider, mail(f"{number}@example.com"))
+            for number in range(4)
+        }
+        await provider.close()
+        kept = await sink.kept()
+    assert said == {
+        "0@example.com": "accepted",
+        "1@example.com": expected,
+        "2@example.com": "accepted",
+        "3@example.com": "accepted",
+    }
+    for recipient, word in said.items():
+        if not word.startswith("unknown"):
+            assert kept.get(recipient, 0) == (word == "accepted"), recipient
+
+
+def test_an_endless_reply_is_more_than_is_read() -> None:
+    assert (
+        len(BEFORE_TEXT["endless"][0]["text"]) * BEFORE_TEXT["endless"][0]["repeat"]
+        > 10_000_000
+        > REPLY_BYTES_MAX
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({"on": "CONNECT", "action": "reply", "code": 554}, "ThrottledError 554"),
+        ({"on": "CONNECT", "action": "reply", "code": 421}, "ThrottledError 421"),
+        ({"on": "CONNECT", "action": "silent"}, "ThrottledError unreachable"),
+        ({"on": "CONNECT", "action": "drop"}, "ThrottledError unreachable"),
+        ({"on": "CONNECT", "action": "raw", "text": "x" * 1000, "repeat": 100}, "ThrottledError -1"),
+        ({"on": "EHLO", "action": "drop"}, "ThrottledError unreachable"),
+        ({"on": "EHLO", "action": "reply", "code": 421}, "ThrottledError 421"),
+    ],
+)
+async def test_a_session_that_does_not_begin(fault, expected: str) -> None:
+    async with open_sink() as sink:
+        await sink.behave({**fault, "count": 1})
+        provider = provider_on(sink.port, timeout_s=TIMEOUT_S)
+        assert await outcome(provider, mail("a@example.com")) == expected
+        assert await outcome(provider, mail("b@example.com")) == "accepted"
+        await provider.close()
+        assert await sink.kept() == {"b@example.com": 1}
