@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from pipeline.settings.kinds import Count, Seconds, about
+from pipeline.settings.kinds import Seconds, about
 
 Policy = Literal["person", "prefer-miss", "prefer-duplicate"]
 
@@ -32,5 +32,5 @@ class EffectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Seconds, about("before it is asked again when it could not tell; doubles each time, up to an hour")
     ] = 60.0
     ask_max: Annotated[
-        Annotated[Count, Meta(le=100)], about("times it is asked, then the policy decides")
+        Annotated[int, Meta(ge=1, le=100)], about("times it is asked, then the policy decides")
     ] = 5
