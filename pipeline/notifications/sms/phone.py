@@ -17,6 +17,7 @@ from pipeline.settings.sms import NumberType
 _CHARACTERS: Final = re.compile(r"[+0-9 ().-]*", re.ASCII)
 _SEPARATORS: Final = str.maketrans("", "", " ().-")
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+_FORMER_MEXICAN: Final = re.compile(r"\+521([0-9]{10})", re.ASCII)  # until 2019, mobiles had a 1 there
 _CHARS_MAX: Final = 30
 _CACHE_MAX: Final = 4096
 
@@ -59,6 +60,8 @@ def read_number(raw: str | None, country: str | None) -> Number:
     if len(text) > _CHARS_MAX or not _CHARACTERS.fullmatch(text) or "+" in text[1:]:
         raise _INVALID
     compact = text.translate(_SEPARATORS)
+    if former := _FORMER_MEXICAN.fullmatch(compact):
+        compact = text = f"+52{former[1]}"
     number = _international(compact) if _E164.fullmatch(compact) else None
     if number is None:
         number = _parsed(text, country)
