@@ -37,6 +37,7 @@ class Role(StrEnum):
     INVOICES = "invoice-generated"
     CUSTOMERS = "customer-updated"
     NOTIFICATIONS = "notifications"
+    PUBLIC = "public"
 
 
 class Process:
@@ -48,6 +49,8 @@ class Process:
     def __init__(self, settings: Settings, roles: frozenset[Role], find_shard: FindShard) -> None:
         if Role.NOTIFICATIONS in roles:
             _require_providers(settings)
+        if Role.PUBLIC in roles and roles != frozenset(Role) and not settings.public.port:
+            raise SettingsError(["public.port: is 0, and --only public needs one"])
         self._settings = settings
         self._roles = roles
         self._clock: Clock = SystemClock()
@@ -147,6 +150,17 @@ class Process:
             )
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
         return [keeper, *services]
+
+    def _public_services(self) -> list[Service]:
+        from consumers.public.services import public_services  # noqa: PLC0415  # half a second, for few
+
+        return public_services(
+            self._settings,
+            self._cluster,
+            metrics=self._metrics,
+            clock=self._clock,
+            new_tasks=self._new_tasks,
+        )
 
     def _retention(self) -> Retention:
         return Retention(self._cluster, self._settings.retention, clock=self._clock, tasks=self._new_tasks())

@@ -58,7 +58,8 @@ def run(
     only: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: order-processed, invoice-generated, customer-updated, notifications."
+            help="Comma-separated: order-processed, invoice-generated, customer-updated, notifications, "
+            "public."
         ),
     ] = "",
     config: ConfigOption = None,

@@ -79,7 +79,7 @@ def bring_up(config: StackConfig) -> StackStatus:
     """Start the stack and write the settings for it."""
     with in_one_line():
         found = up(config, say)
-        write_stack_settings(found, config.data_dir)
+        write_stack_settings(found, config.data_dir, with_callbacks=True)
     return found
 
 
@@ -135,7 +135,7 @@ def stack_reset(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
     with in_one_line():
         found = reset(data_dir, say)
         if found:
-            write_stack_settings(found, data_dir)
+            write_stack_settings(found, data_dir, with_callbacks=True)
 
 
 def _show(found: StackStatus, *, as_json: bool) -> None:

@@ -1,19 +1,27 @@
 """Settings that point the pipeline at the local stack: a TOML file, and its secrets beside it."""
 
 from pathlib import Path
+from secrets import token_urlsafe
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import tomlkit
 
 from stack.files import write_private
+from stack.ports import HOST, choose_port
 from stack.status import StackStatus
 
 FILE_NAME = "postorder.toml"
+_LINK_SECRET = "public"  # noqa: S105  # the name of a file
+_SECRET_BYTES = 32
 _SENDER = "+15005550006"  # Twilio's test sender that is always valid
 
 
-def write_stack_settings(status: StackStatus, folder: Path) -> Path:
-    """Write the settings file for a stack; return its path."""
+def write_stack_settings(status: StackStatus, folder: Path, *, with_callbacks: bool = False) -> Path:
+    """Write the settings file for a stack; return its path.
+
+    `with_callbacks`: the pipeline listens for the emulators' callbacks, and messages ask for them.
+    """
     amqp_url, amqp_password = _without_password(status.amqp_url)
     shards = tomlkit.aot()
     database_password = ""
@@ -39,14 +47,35 @@ def write_stack_settings(status: StackStatus, folder: Path) -> Path:
         email={"host": status.smtp.host, "port": status.smtp.port, "tls": "none"},
         documents={"allow_http": True},
     )
+    path = folder / FILE_NAME
+    if with_callbacks:
+        document.update(public=_public_section(path))
     document.add("shards", shards)
     secrets = {"amqp": amqp_password, "postgres": database_password, "twilio": status.twilio.auth_token}
     (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
     for name, secret in secrets.items():
         write_private(folder / "secrets" / name, secret)
-    path = folder / FILE_NAME
+    _write_once(folder / "secrets" / _LINK_SECRET)
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
     return path
+
+
+def _public_section(path: Path) -> dict[str, Any]:
+    """Return the listener's section. Its port stays as it was: links with it have been given out."""
+    before = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap() if path.exists() else {}
+    port = before.get("public", {}).get("port") or choose_port("public", set())
+    secret_file = f"secrets/{_LINK_SECRET}"
+    return {
+        "port": port,
+        "base_url": f"http://{HOST}:{port}",
+        "secret_file": secret_file,
+        "bounce_secret_file": secret_file,
+    }
+
+
+def _write_once(path: Path) -> None:
+    if not path.exists():
+        write_private(path, token_urlsafe(_SECRET_BYTES))
 
 
 def _without_password(url: str) -> tuple[str, str]:

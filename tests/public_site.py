@@ -10,14 +10,15 @@ from uuid import UUID
 
 import msgspec
 
+from consumers.public.server import PublicListener
 from consumers.public.services import Sinks, public_listener
 from pipeline.clock import SystemClock
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.callbacks.seals import Seals
-from pipeline.notifications.callbacks.status_book import StatusWord
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import PublicSettings, Settings, ShardSettings, SmsSettings
+from pipeline.storage.effects import ProviderStatus
 from stack.twilio.signature import sign
 
 BASE_URL = "https://hooks.shop.example/in"
@@ -42,7 +43,7 @@ class Remembered:
     """What the listener took in. `failure` is raised instead, once it is set; `gate` holds everything up."""
 
     def __init__(self) -> None:
-        self.words: list[StatusWord] = []
+        self.words: list[ProviderStatus] = []
         self.recipients: list[tuple[str, str, str, str]] = []
         self.unsubscribed: list[UUID] = []
         self.bounces: list[bytes] = []
@@ -57,7 +58,7 @@ class Remembered:
         if self.failure is not None:
             raise self.failure
 
-    async def apply(self, word: StatusWord) -> None:
+    async def apply(self, word: ProviderStatus) -> None:
         await self._wait()
         self.words.append(word)
 
@@ -78,8 +79,11 @@ class Remembered:
 class Site:
     """A running listener."""
 
-    def __init__(self, port: int, remembered: Remembered, settings: Settings, metrics: Metrics) -> None:
-        self.port = port
+    def __init__(
+        self, listener: PublicListener, remembered: Remembered, settings: Settings, metrics: Metrics
+    ) -> None:
+        self.listener = listener
+        self.port = listener.port
         self.taken = remembered
         self.settings = settings
         self.metrics = metrics
@@ -207,7 +211,7 @@ async def running_site(**changes: Any) -> AsyncIterator[Site]:
     )
     await listener.start()
     try:
-        yield Site(listener.port, remembered, settings, metrics)
+        yield Site(listener, remembered, settings, metrics)
     finally:
         await listener.stop()
     assert crashes == []

@@ -14,7 +14,7 @@ from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
 _REPORT: Final = "multipart/report"
 _FORBIDDEN, _CONFLICT = 403, 409
 
-TakeBounce = Callable[[bytes], Awaitable[None]]
+TakeBounce = Callable[[bytes], Awaitable[object]]
 """Takes a delivery status notification, a whole mail; durable on return. Raises retryable errors."""
 
 

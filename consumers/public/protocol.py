@@ -16,6 +16,7 @@ from consumers.public.problem import MEDIA_TYPE, problem_body
 
 _HEADERS_MAX: Final = 64
 _PIPELINED_MAX: Final = 16
+_VERSIONS: Final = ("1.0", "1.1")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,14 +73,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # ours says less
         """Answer what is no request, or too large a one, and close."""
-        self._on_refusal(self._refusal)
-        if not self._is_answering():
-            self.transport.write(_refusal(self._refusal))
+        self._end_with(self._refusal)
+
+    def _end_with(self, status: HTTPStatus) -> None:
+        self._on_refusal(status)
+        if self._may_answer():
+            self.transport.write(_refusal(status))
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the application is told, and writes nothing more
         self.transport.close()
 
-    def _is_answering(self) -> bool:
-        """Tell whether an earlier request waits for its answer: ours would be taken for it."""
-        return self.cycle is not None and not self.cycle.response_complete
+    def _may_answer(self) -> bool:
+        """Tell whether an answer now would be taken for that of the request in hand, of no earlier one."""
+        cycle = self.cycle
+        if self._is_in_head or cycle is None:
+            return cycle is None or cycle.response_complete
+        return cycle.more_body and not cycle.response_started and not self.pipeline
 
     def _set_deadline(self, delay_s: float | None) -> None:
         if self._deadline is not None:
@@ -89,11 +98,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         if self.transport.is_closing():
             return
-        self._on_refusal(HTTPStatus.REQUEST_TIMEOUT)
-        waits_for_body = self.cycle is not None and self.cycle.more_body and not self.cycle.response_started
-        if waits_for_body or (self._is_in_head and not self._is_answering()):
-            self.transport.write(_refusal(HTTPStatus.REQUEST_TIMEOUT))
-        self.transport.close()
+        if self._is_in_head or (self.cycle is not None and self.cycle.more_body):
+            self._end_with(HTTPStatus.REQUEST_TIMEOUT)
+        else:  # it was idle from the start
+            self.transport.close()
 
     # --- the parser -------------------------------------------------------------------------------------
 
@@ -118,7 +126,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer a request."""
         self._is_in_head = False
-        if self.parser.should_upgrade():  # the parser would stop before the body
+        # After an upgrade the parser would stop before the body.
+        if self.parser.should_upgrade() or self.parser.get_http_version() not in _VERSIONS:
             self._refuse(HTTPStatus.BAD_REQUEST)
         if len(self.pipeline) >= _PIPELINED_MAX:
             self._refuse(HTTPStatus.BAD_REQUEST)

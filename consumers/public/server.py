@@ -71,7 +71,8 @@ class PublicListener:
         host, port = self._settings.host, self._settings.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            # Several processes may listen on one port; the kernel shares connections out among them.
+            return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True)
         except OSError as error:
             raise SettingsError([f"public.port: cannot listen on {host}:{port}: {error.strerror}"]) from error
 

@@ -1,12 +1,13 @@
 """The public listener put together."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
 import msgspec
+import structlog
 from litestar.handlers import HTTPRouteHandler
 
 from consumers.public.bounce_routes import TakeBounce, bounce_routes
@@ -21,18 +22,22 @@ from pipeline.clock import Clock
 from pipeline.lifecycle import Service, Tasks
 from pipeline.notifications.callbacks.replays import Replays
 from pipeline.notifications.callbacks.seals import Seals
-from pipeline.notifications.callbacks.status_book import Apply, StatusBook, StatusWord
+from pipeline.notifications.callbacks.status_book import Apply, StatusBook
 from pipeline.notifications.callbacks.twilio import InboundTexts, SetRecipient, StatusCallbacks
 from pipeline.notifications.callbacks.twilio_signature import TwilioSignatures
 from pipeline.notifications.callbacks.twilio_words import InboundReader
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
+from pipeline.notifications.rules.bounce_book import BounceBook
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.observability.metrics import PublicMetrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.outbox import Channel
 from pipeline.storage.recipients import RecipientState
+
+log = structlog.get_logger(__name__)
 
 _OUTCOMES: Final = {
     HTTPStatus.FORBIDDEN: "not_genuine",
@@ -46,7 +51,7 @@ _OUTCOMES: Final = {
 class Sinks(msgspec.Struct, frozen=True, kw_only=True):
     """Where what is taken goes. Each returns when it is durable, and raises retryable errors."""
 
-    apply: Callable[[StatusWord], Awaitable[None]]
+    apply: Callable[[ProviderStatus], Awaitable[None]]
     set_recipient: SetRecipient
     unsubscribe: Unsubscribe
     take_bounce: TakeBounce
@@ -56,22 +61,21 @@ def public_services(
     settings: Settings,
     cluster: Cluster,
     *,
-    apply: Apply,
-    take_bounce: TakeBounce,
     metrics: PublicMetrics,
     clock: Clock,
     new_tasks: Callable[[], Tasks],
 ) -> list[Service]:
-    """Return the services, most downstream first. `apply` and `take_bounce` are the ways into the ledger."""
+    """Return the services, most downstream first."""
     book = StatusBook(
         cluster,
-        apply,
+        _applied_to(cluster, metrics),
         gather_s=settings.public.gather_ms / 1000,
         waiting_max=settings.public.waiting_max,
         clock=clock,
         tasks=new_tasks(),
     )
     recipients = Recipients(cluster, clock=clock)
+    bounces = BounceBook(cluster, recipients, domains=_mail_domains(settings), clock=clock)
 
     async def unsubscribe(key: UUID) -> None:
         await recipients.set_key(key, Channel.EMAIL, RecipientState.OUT, "unsubscribe", clock.now())
@@ -80,9 +84,21 @@ def public_services(
         apply=book.apply,
         set_recipient=recipients.set,
         unsubscribe=unsubscribe,
-        take_bounce=take_bounce,
+        take_bounce=bounces.take,
     )
     return [book, public_listener(settings, sinks, metrics=metrics, clock=clock, tasks=new_tasks())]
+
+
+def _applied_to(cluster: Cluster, metrics: PublicMetrics) -> Apply:
+    async def apply(shard: str, words: Sequence[ProviderStatus]) -> frozenset[int]:
+        applied = await cluster[shard].effects.apply_statuses(words)
+        for outcome, count in applied.outcomes.items():
+            metrics.status_words.labels(outcome).inc(count)
+        if applied.outcomes["not_understood"]:
+            log.warning("statuses.not_understood", words=applied.outcomes["not_understood"])
+        return applied.not_owned
+
+    return apply
 
 
 def public_listener(
@@ -133,9 +149,16 @@ def _routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHan
 
 def _sms_accounts(settings: Settings) -> dict[str, str]:
     """Return which provider slot each configured Twilio account is."""
-    second = settings.sms_second
-    found = {second.account_sid: "twilio_second"} if second is not None else {}
-    return {**found, settings.sms.account_sid: "twilio"}
+    slots = {"twilio": settings.sms, "twilio_second": settings.sms_second}
+    configured = {name: sms for name, sms in slots.items() if sms is not None and sms.account_sid}
+    # Where both have one account, it is the first slot's.
+    return {sms.account_sid: name for name, sms in reversed(configured.items())}
+
+
+def _mail_domains(settings: Settings) -> set[str]:
+    """Return the domains of our Message-IDs."""
+    relays = [email for email in (settings.email, settings.email_second) if email is not None]
+    return {email.from_address.rpartition("@")[2] for email in relays}
 
 
 def _twilio_signatures(settings: Settings) -> TwilioSignatures:
