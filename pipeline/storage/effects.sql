@@ -27,10 +27,11 @@ FROM turned;
 
 -- name: owe_left_behind_invoices
 -- An order and its invoice that were committed at the same moment could not see each other. By now both
--- can be seen, so an invoice that waits although its order mail has left gets a mail of its own.
+-- can be seen, so an invoice that waits although its order mail has left gets a mail of its own: with others of
+-- its order, as in owe_invoice_mails, unless its document could not be had before. Then it travels alone, and
+-- its mail has an id of another kind, because there may be one named after it that went without it.
 WITH late AS (
-    SELECT v.slot, v.order_id, v.invoice_id,
-           effect_id_of(v.order_id || ' ' || v.invoice_id, 3) AS effect_id
+    SELECT v.slot, v.order_id, v.invoice_id, v.travels_alone
     FROM invoices v
     JOIN outbox o ON o.slot = v.slot AND o.effect_id = effect_id_of(v.order_id, 2)
     WHERE v.effect_id IS NULL AND o.state <> 'pending'
@@ -38,14 +39,29 @@ WITH late AS (
          OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = v.slot AND s.state = 'owned'))
     LIMIT $1
     FOR UPDATE OF v SKIP LOCKED
+), waiting AS (
+    SELECT m.slot, m.order_id, m.effect_id
+    FROM late JOIN invoices i USING (slot, order_id)
+    JOIN outbox m ON m.slot = i.slot AND m.effect_id = i.effect_id
+    WHERE NOT i.travels_alone AND m.kind = 'invoice_email' AND m.state = 'pending' AND m.attempts = 0
+    ORDER BY m.slot, m.effect_id
+    FOR UPDATE OF m SKIP LOCKED
+), carried AS (
+    SELECT late.*, CASE WHEN travels_alone THEN effect_id_of(order_id || ' ' || invoice_id, 4) ELSE coalesce(
+        (SELECT w.effect_id FROM waiting w WHERE w.slot = late.slot AND w.order_id = late.order_id LIMIT 1),
+        effect_id_of(order_id || ' ' || min(invoice_id) FILTER (WHERE NOT travels_alone)
+                                        OVER (PARTITION BY slot, order_id), 3)) END AS effect_id
+    FROM late
 ), owed AS (
     INSERT INTO outbox (slot, effect_id, order_id, invoice_id, channel, kind, expires_at)
-    SELECT slot, effect_id, order_id, invoice_id, 'email', 'invoice_email', now() + $2::interval FROM late
+    SELECT slot, effect_id, order_id, invoice_id, 'email', 'invoice_email', now() + $2::interval
+    FROM carried
+    WHERE effect_id = effect_id_of(order_id || ' ' || invoice_id, CASE WHEN travels_alone THEN 4 ELSE 3 END)
     ON CONFLICT DO NOTHING
 )
-UPDATE invoices v SET effect_id = late.effect_id
-FROM late
-WHERE v.slot = late.slot AND v.order_id = late.order_id AND v.invoice_id = late.invoice_id
+UPDATE invoices v SET effect_id = carried.effect_id
+FROM carried
+WHERE v.slot = carried.slot AND v.order_id = carried.order_id AND v.invoice_id = carried.invoice_id
 RETURNING v.effect_id;
 
 -- name: take_unknown

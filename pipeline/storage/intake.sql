@@ -72,23 +72,38 @@ FROM unnest($1::smallint[], $2::uuid[]) AS t(slot, effect_id)
 WHERE outbox.slot = t.slot AND outbox.effect_id = t.effect_id AND outbox.state = 'pending';
 
 -- name: owe_invoice_mails
--- Invoices whose order mail has already left get a mail of their own. Must run in a statement after
--- bring_order_mails_forward, for a snapshot that sees the claim it may have waited for.
+-- Invoices whose order mail has already left get a mail of their own, one for all that come within the grace
+-- window ($6): they join a mail of their order that waits untried, or open one, which is named after the first
+-- of them. A waiting mail's row is locked, so that no claim takes it before the invoice is in it. Must run in
+-- a statement after bring_order_mails_forward, for a snapshot that sees the claim it may have waited for.
 WITH late AS (
-    SELECT v.slot, v.order_id, v.invoice_id,
-           effect_id_of(v.order_id || ' ' || v.invoice_id, 3) AS effect_id
+    SELECT v.slot, v.order_id, v.invoice_id
     FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[]) AS t(slot, effect_id, order_id, invoice_id)
     JOIN invoices v ON v.slot = t.slot AND v.order_id = t.order_id AND v.invoice_id = t.invoice_id
     JOIN outbox o ON o.slot = t.slot AND o.effect_id = t.effect_id
-    WHERE v.effect_id IS NULL AND o.state <> 'pending'
+    WHERE v.effect_id IS NULL AND NOT v.travels_alone AND o.state <> 'pending'
+), waiting AS (
+    SELECT m.slot, m.order_id, m.effect_id
+    FROM late JOIN invoices i USING (slot, order_id)
+    JOIN outbox m ON m.slot = i.slot AND m.effect_id = i.effect_id
+    WHERE NOT i.travels_alone AND m.kind = 'invoice_email' AND m.state = 'pending' AND m.attempts = 0
+    ORDER BY m.slot, m.effect_id
+    FOR UPDATE OF m
+), carried AS (
+    SELECT late.*, coalesce(
+        (SELECT w.effect_id FROM waiting w WHERE w.slot = late.slot AND w.order_id = late.order_id LIMIT 1),
+        effect_id_of(order_id || ' ' || min(invoice_id) OVER (PARTITION BY slot, order_id), 3)) AS effect_id
+    FROM late
 ), owed AS (
-    INSERT INTO outbox (slot, effect_id, order_id, invoice_id, channel, kind, expires_at)
-    SELECT slot, effect_id, order_id, invoice_id, 'email', 'invoice_email', now() + $5::interval FROM late
+    INSERT INTO outbox (slot, effect_id, order_id, invoice_id, channel, kind, due_at, expires_at)
+    SELECT slot, effect_id, order_id, invoice_id, 'email', 'invoice_email', now() + $6::interval,
+           now() + $5::interval
+    FROM carried WHERE effect_id = effect_id_of(order_id || ' ' || invoice_id, 3)
     ON CONFLICT DO NOTHING
 )
-UPDATE invoices v SET effect_id = late.effect_id
-FROM late
-WHERE v.slot = late.slot AND v.order_id = late.order_id AND v.invoice_id = late.invoice_id
+UPDATE invoices v SET effect_id = carried.effect_id
+FROM carried
+WHERE v.slot = carried.slot AND v.order_id = carried.order_id AND v.invoice_id = carried.invoice_id
   AND v.effect_id IS NULL;
 
 -- name: quarantine

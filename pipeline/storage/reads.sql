@@ -38,7 +38,7 @@ SELECT d.*, pg_is_in_recovery() AS in_recovery, pg_current_snapshot()::text AS s
 FROM (/* middle */) AS d;
 
 -- name: order
--- $1: slot. $2: order. The messages are found by their ids, which follow from order and invoice.
+-- $1: slot. $2: order. The messages are found by their ids, which follow from the order or are its invoices'.
 WITH o AS (
     SELECT *, xmin::text::bigint AS xid FROM orders WHERE slot = $1 AND order_id = $2
 ), i AS (
@@ -47,7 +47,7 @@ WITH o AS (
     SELECT *, xmin::text::bigint AS xid FROM outbox
     WHERE slot = $1 AND effect_id IN (
         SELECT effect_id_of($2, 1) UNION ALL SELECT effect_id_of($2, 2)
-        UNION ALL SELECT effect_id_of($2 || ' ' || i.invoice_id, 3) FROM i)
+        UNION ALL SELECT i.effect_id FROM i)
 )
 SELECT jsonb_build_object(
         'order', (SELECT jsonb_build_object(

@@ -49,7 +49,7 @@ WHERE (SELECT coalesce(bool_and(is_settled), true) FROM shard_map)
 GROUP BY channel, kind, state;
 
 -- name: owed
--- What the business tables say is owed: an SMS and a mail for each order, and a mail for each invoice
+-- What the business tables say is owed: an SMS and a mail for each order, and the mails that carry the invoices
 -- that no order mail carries.
 WITH settled AS (
     SELECT coalesce(bool_and(is_settled), true) AS is_settled FROM shard_map
@@ -57,8 +57,8 @@ WITH settled AS (
     SELECT slot FROM shard_slot WHERE state <> 'arriving'
 )
 SELECT (SELECT count(*) * 2 FROM orders WHERE (SELECT is_settled FROM settled) OR slot IN (SELECT slot FROM own))
-       + (SELECT count(*) FROM invoices
-          WHERE effect_id = effect_id_of(order_id || ' ' || invoice_id, 3)
+       + (SELECT count(DISTINCT effect_id) FROM invoices
+          WHERE effect_id <> effect_id_of(order_id, 2)
             AND ((SELECT is_settled FROM settled) OR slot IN (SELECT slot FROM own))) AS owed;
 
 -- name: replication

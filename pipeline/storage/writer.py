@@ -196,6 +196,7 @@ class IntakeWriter:
             [row.order_id for row in invoices],
             [row.invoice_id for row in invoices],
             self._lifetime,
+            self._grace,
         )
 
 

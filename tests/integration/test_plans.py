@@ -164,7 +164,7 @@ async def parameters(connection: asyncpg.Connection, name: str) -> list[Any]:
         "look": [slots, keys, ids],
         "known_orders": [slots, ids],
         "bring_order_mails_forward": [slots, mails],
-        "owe_invoice_mails": [slots, mails, ids, [f"i-{one}" for one in ids], DAY],
+        "owe_invoice_mails": [slots, mails, ids, [f"i-{one}" for one in ids], DAY, timedelta(seconds=5)],
         "claim": ["email", 100, claim, timedelta(seconds=60), lately],
         "next_due": ["email", lately],
         "attach_invoices": [slots, mails, ids],
