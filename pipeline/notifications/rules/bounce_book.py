@@ -1,0 +1,121 @@
+"""Bounces taken in: the mail was not delivered, and an address that is gone gets nothing any more.
+
+Anybody can write a mail that looks like a bounce. One counts only if it names a mail of the ledger and the
+address that this mail went to.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+
+from pipeline.clock import Clock
+from pipeline.errors import RecipientRefusedError, StorageUnavailableError
+from pipeline.notifications.mail.address import email_address
+from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
+from pipeline.notifications.mail.bounces import Bounce, read_bounces
+from pipeline.notifications.rules.recipients import Recipients
+from pipeline.sharding.slots import SLOT_COUNT, slot_of_digest
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.customers import read_persons
+from pipeline.storage.effects import ProviderStatus
+from pipeline.storage.outbox import Channel
+from pipeline.storage.recipients import RecipientState, SentMail
+
+log = structlog.get_logger(__name__)
+
+_ALL_SLOTS = range(SLOT_COUNT)
+_ORDERS_MAIL = 2  # the last byte of its effect id; the first 15 tell the order's slot
+_MOVING_S = 0.02
+_TRIES = 50
+
+
+class BounceBook:
+    """Takes bounces in. `domains`: of our Message-IDs."""
+
+    def __init__(
+        self, cluster: Cluster, recipients: Recipients, *, domains: Iterable[str], clock: Clock
+    ) -> None:
+        self._cluster = cluster
+        self._recipients = recipients
+        self._domains = frozenset(domain.lower() for domain in domains)
+        self._clock = clock
+
+    async def take(self, raw: bytes) -> Counter[str]:
+        """Take a mail in; return what became of what it says. Durable on return; again, it changes nothing.
+
+        Outcomes: `no_bounce`, `no_such_mail`, `other_recipient`, those of Effects.apply_statuses, and
+        `taken_off` for each address that gets nothing any more. Raises a retryable error when a shard is
+        away.
+        """
+        outcomes: Counter[str] = Counter()
+        bounces = await asyncio.to_thread(read_bounces, raw, self._domains)
+        for bounce in bounces:
+            outcomes.update(await self._take(bounce))
+        if not bounces:
+            outcomes["no_bounce"] += 1
+        log.info("bounce.taken", **outcomes)
+        return outcomes
+
+    async def _take(self, bounce: Bounce) -> Counter[str]:
+        mail = await self._mail(bounce.effect_id)
+        if mail is None:
+            return Counter(("no_such_mail",))
+        address = await self._address(mail)
+        if address is None or address.lower() not in bounce.addresses:
+            return Counter(("other_recipient",))
+        outcomes = await self._apply(bounce, mail)
+        if bounce.action == "failed" and is_mailbox_gone(bounce.status):
+            reason = f"bounce:{bounce.status}"
+            counts = await self._recipients.set(
+                Channel.EMAIL, address, RecipientState.OUT, reason, self._clock.now()
+            )
+            outcomes["taken_off"] += counts
+        return outcomes
+
+    async def _mail(self, effect_id: UUID) -> SentMail | None:
+        """Find a mail. An order's is on one shard; an invoice's may be on any, and all are asked."""
+        is_orders = effect_id.bytes[-1] == _ORDERS_MAIL
+        slots = [slot_of_digest(effect_id.bytes)] if is_orders else list(_ALL_SLOTS)
+        shards = [self._cluster.router.shard_of(slots[0])] if is_orders else list(self._cluster.shards)
+        for shard in shards:
+            if mail := await self._cluster[shard].recipients.mail(slots, effect_id):
+                return mail
+        return None
+
+    async def _address(self, mail: SentMail) -> str | None:
+        """Return where a mail went, as it was written: the order's address, else the customer's of today."""
+        raw = mail.email if mail.email and mail.email.strip() else await self._customers_address(mail)
+        try:
+            return email_address(raw)
+        except RecipientRefusedError:
+            return None
+
+    async def _customers_address(self, mail: SentMail) -> str | None:
+        if not mail.customer_id:
+            return None
+        place = self._cluster.router.place(mail.customer_id)
+        found = await read_persons(self._cluster[place.shard].primary, [(place.slot, mail.customer_id)])
+        person = found.persons.get(mail.customer_id)
+        return person.email if person else None
+
+    async def _apply(self, bounce: Bounce, mail: SentMail) -> Counter[str]:
+        status = ProviderStatus(
+            mail.slot,
+            bounce.effect_id,
+            mail.provider or "smtp",
+            None,
+            bounce.action,
+            bounce.status,
+            self._clock.now(),
+        )
+        for _ in range(_TRIES):
+            shard = self._cluster.router.shard_of(mail.slot)
+            applied = await self._cluster[shard].effects.apply_statuses([status])
+            if not applied.not_owned:
+                return Counter(applied.outcomes)
+            await self._cluster.refresh()
+            await self._clock.sleep(_MOVING_S)
+        raise StorageUnavailableError("no shard owns the mail's slot at the moment")
