@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from moving_shards import Moving, moving_shards, shard_databases
 from real_stack import Bench, open_bench
 
 from consumers.stack_settings import write_stack_settings
@@ -64,3 +65,18 @@ def run_pipeline(settings_file: Path, tmp_path: Path) -> Callable[..., "contextm
             yield process
 
     return run
+
+
+@pytest.fixture(scope="module")
+def moving_databases(stack: StackStatus, stack_folder: Path) -> Iterator[None]:
+    with shard_databases(stack, stack_folder):
+        yield
+
+
+@pytest.fixture
+async def moving(
+    moving_databases: None, stack: StackStatus, settings_file: Path, tmp_path: Path
+) -> AsyncIterator[Moving]:
+    """Three shards in databases of their own, as at their beginning."""
+    async with moving_shards(stack, settings_file, tmp_path) as shards:
+        yield shards

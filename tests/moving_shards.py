@@ -15,7 +15,7 @@ from real_stack import Bench, open_bench, order_event
 from spare_database import elsewhere, run_on, spare_databases
 
 from consumers.migration import migrate_all
-from consumers.resharding import opened
+from consumers.resharding import open_moves, opened
 from pipeline.resharding.planning import planned_add
 from pipeline.resharding.progress import Phase, Progress
 from pipeline.resharding.verification import Verification, verify
@@ -93,6 +93,17 @@ async def moving_shards(stack: StackStatus, settings_file: Path, tmp_path: Path)
             await _clear(shard.primary_dsn)
 
 
+@asynccontextmanager
+async def moving_flow(moving: Moving) -> AsyncIterator[Flow]:
+    """A processor on these shards that follows the map, as the pipeline's does."""
+    flow = Flow(moving.bench, park_after_s=10.0)
+    moving.bench.cluster.on_map.append(flow.processor.resort)
+    await flow.processor.start()
+    yield flow
+    await flow.processor.stop()
+    assert flow.crashes == []
+
+
 class Writing:
     """Orders without end, until told to stop. `names` are those that were given to the processor."""
 
@@ -149,6 +160,13 @@ async def check_all_once(moving: Moving, orders: Writing) -> None:
     found = await verified(moving)
     assert found.problems == ()
     assert found.moving == ()
+
+
+async def check_calm(moving: Moving) -> None:
+    assert await open_moves(moving.settings) == ()
+    assert await moving.links() == []
+    found = await verified(moving)
+    assert found.problems == ()
 
 
 def add(cluster: object) -> tuple[SlotMove, ...]:

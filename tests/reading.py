@@ -13,9 +13,11 @@ import msgspec
 from real_stack import Bench
 
 from loadtest.slow_proxy import SlowProxy
+from pipeline.reading.consistency import Mode
 from pipeline.reading.order_reader import OrderReader
 from pipeline.settings import Settings
 from pipeline.sharding.slots import slot_of
+from pipeline.storage.cluster import Cluster
 from stack.launch import Launch
 from stack.postgres import Pair
 from stack.privileges import unprivileged_account
@@ -109,16 +111,25 @@ def held_back(pair: Pair) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def reader_of(settings: Settings, **reads: Any) -> AsyncIterator[OrderReader]:
+async def reader_of(
+    settings: Settings, cluster: Cluster | None = None, **reads: Any
+) -> AsyncIterator[OrderReader]:
     # On a busy machine a replica may take a while; who is to answer must not depend on that.
     changed = msgspec.structs.replace(
         settings.reads, **{"catch_up_ms": 1000.0, "patience_ms": 400.0, **reads}
     )
-    reader = OrderReader(msgspec.structs.replace(settings, reads=changed))
+    reader = OrderReader(msgspec.structs.replace(settings, reads=changed), cluster)
     try:
         yield reader
     finally:
         await asyncio.wait_for(reader.close(), timeout=20)
+
+
+async def role(reader: OrderReader, order_id: str, mode: Mode, **how: object) -> str:
+    """Read an order that is there; return who answered."""
+    answer = await reader.order(order_id, mode=mode, **how)  # type: ignore[arg-type]
+    assert answer.value.order is not None, answer
+    return answer.served[0].role
 
 
 class Proxies:

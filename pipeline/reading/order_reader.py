@@ -1,14 +1,14 @@
 """Finds orders, invoices and customers: the shard that owns them, and an answer that is never stale."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
-import structlog
 
-from pipeline.errors import PostorderError, ShardMapError
+from pipeline.errors import ShardMapError
 from pipeline.reading.consistency import Consistency, Mode, Token, token_of
+from pipeline.reading.map_source import AskedMap, ClusterMap, MapSource
 from pipeline.reading.pair import PairReader, Query, Reply
 from pipeline.reading.views import (
     Answer,
@@ -19,11 +19,9 @@ from pipeline.reading.views import (
     OrderView,
     SlotSums,
 )
-from pipeline.settings import Settings, ShardSettings
-from pipeline.sharding.shard_map import ShardMap
+from pipeline.settings import Settings
 from pipeline.sharding.slots import SLOT_COUNT, slot_of
-
-log = structlog.get_logger(__name__)
+from pipeline.storage.cluster import Cluster
 
 _TRIES = 4
 _PAUSE_S = 0.05  # between tries: a slot changes hands in less
@@ -35,24 +33,15 @@ Part = TypeVar("Part", InvoicesPart, CustomerPart)
 class OrderReader:
     """Reads of all shards. Which shard owns a slot is checked in each answer, by the shard itself.
 
-    `refresh` returns the shard map in force; it is called when a shard says that it does not own a slot.
-    Without one, the shards themselves are asked. `find_shard` returns the settings of a shard that was added
-    since, or None.
+    A process that runs for long gives its `cluster`: the reader goes by its map, and knows the shards that
+    were added since. Without one, the shards of the settings are asked for what they own when one refuses.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        shard_map: ShardMap | None = None,
-        refresh: Callable[[], Awaitable[ShardMap]] | None = None,
-        find_shard: Callable[[str], ShardSettings | None] = lambda _name: None,
-    ) -> None:
+    def __init__(self, settings: Settings, cluster: Cluster | None = None) -> None:
         self._settings = settings
-        self._find_shard = find_shard
         self.pairs = {shard.name: PairReader(shard, settings) for shard in settings.shards}
         self._mode = Mode(settings.reads.mode)
-        self._map = shard_map or ShardMap.first({shard.name: shard.weight for shard in settings.shards})
-        self._refresh = refresh or self._map_of_shards
+        self._maps: MapSource = ClusterMap(cluster) if cluster else AskedMap(settings, self.pairs)
 
     def __repr__(self) -> str:
         return f"OrderReader({', '.join(map(repr, self.pairs.values()))})"
@@ -140,7 +129,7 @@ class OrderReader:
         for number in range(_TRIES):
             if number:
                 await asyncio.sleep(_PAUSE_S * (number - 1))
-                self._map = await self._refresh()
+                await self._maps.refresh()
             pair = self._pair_of(slot)
             token = token_of(pair.name, tokens)
             reply = await pair.read(query, mode=mode, consistency=consistency, token=token)
@@ -149,15 +138,22 @@ class OrderReader:
         raise ShardMapError(f"slot {slot}: {pair.name} does not own it, nor does any other shard say so")
 
     def _pair_of(self, slot: int) -> PairReader:
-        name = self._map.owners[slot]
+        name = self._maps.shard_map.owners[slot]
         if name not in self.pairs:
-            added = self._find_shard(name)
+            added = self._maps.settings_of(name)
             if added is None:
                 raise ShardMapError(
                     f"slot {slot} is on {name}, which the settings do not name: add it to [[shards]]"
                 )
             self.pairs[name] = PairReader(added, self._settings)
         return self.pairs[name]
+
+    def _all_pairs(self) -> list[PairReader]:
+        """Return all shards of the settings, and those that the map names beside them."""
+        owners = self._maps.shard_map.owners
+        for name in set(owners) - set(self.pairs):
+            self._pair_of(owners.index(name))
+        return list(self.pairs.values())
 
     async def _from_all(
         self,
@@ -169,7 +165,9 @@ class OrderReader:
     ) -> tuple[list[Part], list[Reply]]:
         """Ask every shard, until their answers together cover each slot once."""
         for number in range(_TRIES):
-            await asyncio.sleep(_PAUSE_S * number)
+            if number:
+                await asyncio.sleep(_PAUSE_S * number)
+                await self._maps.refresh()
             replies = await asyncio.gather(
                 *(
                     pair.read(
@@ -178,7 +176,7 @@ class OrderReader:
                         consistency=consistency,
                         token=token_of(pair.name, tokens),
                     )
-                    for pair in self.pairs.values()
+                    for pair in self._all_pairs()
                 )
             )
             parts = [msgspec.json.decode(reply.data, type=part) for reply in replies]
@@ -189,29 +187,6 @@ class OrderReader:
             f"the shards of the settings own {owned} slots together, not {SLOT_COUNT}: "
             "one is missing in the settings, or slots move all the time"
         )
-
-    async def _map_of_shards(self) -> ShardMap:
-        """Ask every shard for its slots; one that cannot be asked keeps what the map at hand gives it."""
-        names = list(self.pairs)
-        replies = await asyncio.gather(
-            *(
-                self.pairs[name].read(Query("slots"), mode=self._mode, consistency=Consistency.LATEST)
-                for name in names
-            ),
-            return_exceptions=True,
-        )
-        owners = list(self._map.owners)
-        epochs = [0] * SLOT_COUNT
-        for name, reply in zip(names, replies, strict=True):
-            if isinstance(reply, BaseException):
-                if not isinstance(reply, PostorderError):
-                    raise reply
-                log.warning("reads.slots_unknown", shard=name, error=str(reply))
-                continue
-            for slot, epoch in msgspec.json.decode(reply.data, type=list[tuple[int, int]]):
-                if epoch > epochs[slot]:
-                    owners[slot], epochs[slot] = name, epoch
-        return ShardMap(epoch=max(self._map.epoch, *epochs), owners=tuple(owners))
 
 
 def _covered(parts: Iterable[InvoicesPart | CustomerPart]) -> SlotSums:

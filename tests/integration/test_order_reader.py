@@ -7,21 +7,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from reading import Proxies, Writer, held_back, pair_of, proxies, reader_of
+from reading import Proxies, Writer, held_back, pair_of, proxies, reader_of, role
 from real_stack import Bench
 
 from loadtest.slow_proxy import Behaviour
 from pipeline.errors import (
-    PostorderError,
-    ShardMapError,
     StorageRejectedError,
-    StorageTimeoutError,
     StorageUnavailableError,
 )
 from pipeline.reading.consistency import Consistency, Mode, Token
 from pipeline.reading.order_reader import OrderReader
 from pipeline.settings import Settings
-from pipeline.sharding.slots import slot_of
 from stack.postgres import Pair
 
 pytestmark = pytest.mark.integration
@@ -50,13 +46,6 @@ async def reader(bench: Bench, settings: Settings) -> AsyncIterator[OrderReader]
 async def proxied(bench: Bench, settings: Settings) -> AsyncIterator[Proxies]:
     async with proxies(settings) as both:
         yield both
-
-
-async def role(reader: OrderReader, order_id: str, mode: Mode, **how: object) -> str:
-    """Read an order that is there; return who answered."""
-    answer = await reader.order(order_id, mode=mode, **how)  # type: ignore[arg-type]
-    assert answer.value.order is not None, answer
-    return answer.served[0].role
 
 
 # --- finding ------------------------------------------------------------------------------------------
@@ -278,157 +267,3 @@ async def test_a_shard_declared_asynchronous_is_answered_by_its_primary(
         assert {await role(reader, name, mode) for mode in (Mode.RACE, Mode.HEDGED)} == {"primary"}
     async with reader_of(proxied.settings) as reader:
         assert await role(reader, name, Mode.RACE) == "replica"
-
-
-# --- slots that move ----------------------------------------------------------------------------------
-
-
-async def test_the_shard_that_owns_the_slot_now_is_found(
-    reader: OrderReader, writer: Writer, bench: Bench
-) -> None:
-    name = writer.name()
-    slot = slot_of(name)
-    await writer.order(name)
-    await reader.order(name)
-    try:
-        await move(writer, slot, "shard0", "shard1", epoch=2)
-        await writer.run("shard1", _COPY_OF_ORDER, name)
-        for mode in Mode:
-            answer = await reader.order(name, mode=mode)
-            assert (answer.served[0].shard, answer.value.is_empty) == ("shard1", False)
-        assert (await reader.customer("moved")).value.orders[0].order_id == name
-    finally:
-        await move(writer, slot, "shard1", "shard0", epoch=1)
-
-
-_COPY_OF_ORDER = """
-INSERT INTO orders (slot, order_id, customer_id, currency, total, lines, processed_at, event_source, event_id)
-VALUES (slot_of($1), $1, 'moved', 'EUR', 74.40, '[]', now(), '/t', $1)"""
-
-
-async def move(writer: Writer, slot: int, source: str, target: str, epoch: int) -> None:
-    await writer.run(source, "DELETE FROM shard_slot WHERE slot = $1", slot)
-    await writer.run(target, "INSERT INTO shard_slot (slot, epoch) VALUES ($1, $2)", slot, epoch)
-
-
-async def test_rows_that_only_arrive_are_not_shown(reader: OrderReader, writer: Writer) -> None:
-    name = writer.name()
-    slot = slot_of(name)
-    await writer.order(name, "c-9")
-    try:
-        await writer.run(
-            "shard1", "INSERT INTO shard_slot (slot, epoch, state) VALUES ($1, 2, 'arriving')", slot
-        )
-        await writer.run("shard1", _COPY_OF_ORDER, name)
-        assert (await reader.customer("moved")).value.orders == []
-        assert len((await reader.customer("c-9")).value.orders) == 1
-        assert (await reader.order(name)).served[0].shard == "shard0"
-    finally:
-        await writer.run("shard1", "DELETE FROM shard_slot WHERE slot = $1", slot)
-
-
-async def test_a_slot_that_nobody_owns_is_an_error_not_an_absence(
-    reader: OrderReader, writer: Writer
-) -> None:
-    name = writer.name()
-    slot = slot_of(name)
-    try:
-        await writer.run("shard0", "DELETE FROM shard_slot WHERE slot = $1", slot)
-        with pytest.raises(ShardMapError, match=f"slot {slot}"):
-            await reader.order(name)
-        with pytest.raises(ShardMapError, match="own 4095 slots"):
-            await reader.invoice("inv-1")
-    finally:
-        await writer.run("shard0", "INSERT INTO shard_slot (slot, epoch) VALUES ($1, 1)", slot)
-
-
-# --- servers that are slow or away --------------------------------------------------------------------
-
-
-async def test_a_hedge_answers_when_the_first_server_hangs_and_no_query_is_cancelled(
-    proxied: Proxies, writer: Writer
-) -> None:
-    name = writer.name()
-    await writer.order(name)
-    async with reader_of(proxied.settings, loser_limit_s=0.2) as reader:
-        assert await role(reader, name, Mode.REPLICA) == "replica"
-        await role(reader, name, Mode.PRIMARY)
-        opened = proxied.replica.connections
-        proxied.replica.stall()
-        assert await role(reader, name, Mode.HEDGED) == "primary"
-        replica = reader.pairs[SHARD].endpoints[1]
-        [loser] = replica.pending
-        await asyncio.wait_for(asyncio.wait({loser.task}), timeout=5)
-        assert not loser.task.cancelled()
-        assert proxied.replica.connections == opened
-        proxied.replica.flow()
-        assert await role(reader, name, Mode.REPLICA) == "replica"
-
-
-async def test_a_server_that_hangs_does_not_hold_up_the_reads_that_follow(
-    proxied: Proxies, writer: Writer
-) -> None:
-    """The budget allows but few hedges; reads go to the other server first after that."""
-    name = writer.name()
-    await writer.order(name)
-    async with reader_of(proxied.settings) as reader:
-        for _ in range(40):
-            await reader.order(name)
-        proxied.replica.stall()
-        async with asyncio.timeout(10):
-            roles = [await role(reader, name, Mode.HEDGED) for _ in range(40)]
-        assert set(roles) == {"primary"}
-        assert reader.pairs[SHARD].asked <= reader.pairs[SHARD].reads * 1.05 + 2
-
-
-async def test_a_lost_answer_does_not_spoil_the_next_one(proxied: Proxies, writer: Writer) -> None:
-    """A connection with an answer still to come is not used for another read."""
-    one, two = writer.names(SHARD, 2)
-    await writer.order(one)
-    await writer.order(two)
-    async with reader_of(proxied.settings, loser_limit_s=2.0, timeout_s=1.0) as reader:
-        await role(reader, one, Mode.PRIMARY)
-        proxied.primary.stall()
-        with pytest.raises(StorageTimeoutError):
-            await reader.order(one, mode=Mode.PRIMARY)
-        proxied.primary.flow()
-        answer = await reader.order(two, mode=Mode.PRIMARY)
-        assert answer.value.order is not None
-        assert answer.value.order.order_id == two
-
-
-async def test_without_its_primary_the_replica_answers(proxied: Proxies, writer: Writer) -> None:
-    name = writer.name()
-    await writer.order(name)
-    async with reader_of(proxied.settings) as warm, reader_of(proxied.settings) as cold:
-        await warm.order(name)
-        await proxied.primary.cut()
-        for reader in (warm, cold):
-            for mode in (Mode.HEDGED, Mode.RACE, Mode.REPLICA):
-                assert await role(reader, name, mode) == "replica"
-            with pytest.raises(StorageUnavailableError):
-                await reader.order(name, mode=Mode.PRIMARY)
-
-
-async def test_without_its_primary_a_replica_that_is_behind_does_not_answer(
-    proxied: Proxies, writer: Writer, pair: Pair
-) -> None:
-    name = writer.name()
-    async with reader_of(proxied.settings) as reader:
-        await reader.order(name)
-        with held_back(pair):
-            await writer.order(name)
-            await proxied.primary.cut()
-            with pytest.raises(StorageUnavailableError, match="behind"):
-                await reader.order(name)
-            assert (await reader.order(name, consistency=ANY)).value.is_empty
-
-
-async def test_without_both_both_are_named(proxied: Proxies, writer: Writer) -> None:
-    async with reader_of(proxied.settings) as reader:
-        await proxied.primary.cut()
-        await proxied.replica.cut()
-        with pytest.raises(
-            PostorderError, match=r"shard0 replica.*shard0 primary|shard0 primary.*shard0 replica"
-        ):
-            await reader.order(writer.name())

@@ -1,7 +1,7 @@
 """Slots move between real shards while events are written: add, finish, abort, and what is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -17,8 +17,7 @@ from moving_shards import (
     add_few,
     check_all_once,
     interrupted_after,
-    moving_shards,
-    shard_databases,
+    moving_flow,
     verified,
     writing,
 )
@@ -42,28 +41,10 @@ from stack.status import StackStatus
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def databases(stack: StackStatus, stack_folder: Path) -> Iterator[None]:
-    with shard_databases(stack, stack_folder):
-        yield
-
-
-@pytest.fixture
-async def moving(
-    databases: None, stack: StackStatus, settings_file: Path, tmp_path: Path
-) -> AsyncIterator[Moving]:
-    async with moving_shards(stack, settings_file, tmp_path) as shards:
-        yield shards
-
-
 @pytest.fixture
 async def flow(moving: Moving) -> AsyncIterator[Flow]:
-    flow = Flow(moving.bench, park_after_s=10.0)
-    moving.bench.cluster.on_map.append(flow.processor.resort)  # as the pipeline does
-    await flow.processor.start()
-    yield flow
-    await flow.processor.stop()
-    assert flow.crashes == []
+    async with moving_flow(moving) as running:
+        yield running
 
 
 async def test_a_shard_is_added_while_orders_are_written(moving: Moving, flow: Flow) -> None:
