@@ -156,7 +156,7 @@ class ClaimsBench:
     async def _sweep(self, over: asyncio.Event) -> None:
         while not over.is_set():
             began = time.monotonic()
-            await self._shard.outbox.expire_leases()
+            await self._shard.effects.expire_leases()
             self._sweeps.append(time.monotonic() - began)
             await asyncio.sleep(1.0)
 
