@@ -82,15 +82,17 @@ _SPACES: Final = re.compile(r"\s")
 def _printable(text: str) -> str:
     """Return a text without control, format, private and unassigned characters; white space is a space."""
     text = _SPACES.sub(" ", text)
-    kept = []
-    before = ""
-    for character in text:
-        if character.isprintable():
-            kept.append(character)
-            before = unicodedata.category(character)
-        elif character in _JOINERS and before in _JOINED:
-            kept.append(character)
-            before = ""
-    while kept and kept[-1] in _JOINERS:
-        kept.pop()
-    return "".join(kept)
+    return "".join(
+        character
+        for place, character in enumerate(text)
+        if character.isprintable()
+        or (
+            character in _JOINERS
+            and _is_joined(text[place - 1 : place])
+            and _is_joined(text[place + 1 : place + 2])
+        )
+    )
+
+
+def _is_joined(neighbour: str) -> bool:
+    return bool(neighbour) and unicodedata.category(neighbour) in _JOINED
