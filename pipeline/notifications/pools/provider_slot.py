@@ -1,0 +1,164 @@
+"""One provider behind everything that holds messages back from it."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from pipeline.clock import Clock
+from pipeline.errors import (
+    AccountRefusedError,
+    HeldBackError,
+    LeaseEndedError,
+    OutcomeUnknownError,
+    ProviderError,
+    ThrottledError,
+)
+from pipeline.notifications.pools.adaptive_limit import AdaptiveLimit
+from pipeline.notifications.pools.breaker import Breaker
+from pipeline.notifications.pools.rate_gate import RateGate
+from pipeline.notifications.provider import Accepted
+from pipeline.observability.metrics import LatencyByLabel
+
+_AHEAD_S = 0.25  # so much of a rate limit waits for its turn, so that none of it is lost
+
+
+class Sender(Protocol):
+    """What a slot asks of a provider: SmsProvider and EmailProvider are such, each for its messages."""
+
+    name: str
+
+    async def send(self, message: Any) -> Accepted:
+        """Send one message. Raises a ProviderError."""
+
+
+class ProviderSlot:
+    """A provider, how many calls it takes, how fast, and whether it is to be left alone.
+
+    `gates`: its own rate limit and its sender's, which other slots may share. `weight` 0: a fallback. Mutable
+    state: `in_flight`, `_held_until` (what the provider last asked for), those of limit, breaker and gates.
+    """
+
+    def __init__(
+        self,
+        provider: Sender,
+        *,
+        weight: int,
+        limit: AdaptiveLimit,
+        breaker: Breaker,
+        gates: tuple[RateGate, ...],
+        wait_max_s: float,
+        latency: LatencyByLabel,
+        clock: Clock,
+    ) -> None:
+        self.name = provider.name
+        self.weight = weight
+        self.limit = limit
+        self.breaker = breaker
+        self.in_flight = 0
+        self._provider = provider
+        self._gates = gates
+        self._wait_max_s = wait_max_s
+        self._latency = latency
+        self._clock = clock
+        self._held_until = clock.monotonic()
+
+    def __repr__(self) -> str:
+        return f"ProviderSlot({self.name}: {self.in_flight} in flight, {self.limit!r}, {self.breaker!r})"
+
+    def closed_for_s(self) -> float:
+        """Return for how many seconds no message should be claimed for this slot; 0: some may."""
+        now = self._clock.monotonic()
+        closed_s = max(self._held_until - now, self.breaker.closed_for_s(now))
+        for gate in self._gates:
+            closed_s = max(closed_s, gate.wait_s() - self._wait_max_s)
+        return max(0.0, closed_s)
+
+    def room(self) -> int:
+        """Return how many messages may be worked on for this slot at once: waiting for its rate, or sent."""
+        if self.breaker.takes_one:
+            return 1
+        room = self.limit.limit
+        for gate in self._gates:
+            # By Little's law so many are under way at the full rate; a few more may wait for their turn.
+            room = min(room, 1 + int(gate.rate_per_s * (self.limit.typical_s + _AHEAD_S)))
+        return room
+
+    async def send(self, message: Any) -> Accepted:
+        """Send a message when its turn has come. Raises HeldBackError if that is too far off; see Sender."""
+        if (closed_s := self.breaker.closed_for_s(self._clock.monotonic())) > 0:
+            raise self._left_alone(closed_s)
+        await self._await_hold()
+        if self._gates:
+            await self._enter_gates()
+        is_probe = self.breaker.begin(self._clock.monotonic())
+        if is_probe is None:
+            self._put_back(self._gates)
+            raise self._left_alone(self._wait_max_s)
+        return await self._call(message, is_probe=is_probe)
+
+    def _left_alone(self, for_s: float) -> HeldBackError:
+        return HeldBackError("circuit_open", f"{self.name} is left alone", for_s)
+
+    async def _await_hold(self) -> None:
+        """Wait until the provider may be called again, if that is soon. Raises HeldBackError."""
+        while (wait_s := self._held_until - self._clock.monotonic()) > 0:
+            if wait_s > self._wait_max_s:
+                raise HeldBackError("retry_after", f"{self.name} asked to be left alone", wait_s)
+            await self._clock.sleep(wait_s)
+
+    async def _enter_gates(self) -> None:
+        entered: list[RateGate] = []
+        try:
+            for gate in self._gates:
+                await gate.enter()
+                entered.append(gate)
+            await self._await_hold()  # somebody else may have been told meanwhile
+        except HeldBackError:
+            self._put_back(entered)
+            raise
+
+    @staticmethod
+    def _put_back(gates: Iterable[RateGate]) -> None:
+        for gate in gates:
+            gate.put_back()
+
+    async def _call(self, message: Any, *, is_probe: bool) -> Accepted:
+        started = self._clock.monotonic()
+        self.in_flight += 1
+        try:
+            accepted = await self._provider.send(message)
+        except ProviderError as error:
+            self._learn(error, started, is_probe=is_probe)
+            raise
+        except BaseException:  # cancelled, or a defect of ours: it says nothing of the provider
+            self.breaker.abandoned(is_probe=is_probe)
+            raise
+        else:
+            self._answered(started, is_probe=is_probe)
+            return accepted
+        finally:
+            self.in_flight -= 1
+
+    def _answered(self, started: float, *, is_probe: bool) -> None:
+        now = self._clock.monotonic()
+        took_s = now - started
+        self.limit.answered(took_s, self.in_flight)
+        self.breaker.succeeded(now, is_probe=is_probe)
+        self._latency.observe(self.name, took_s)
+
+    def _learn(self, error: ProviderError, started: float, *, is_probe: bool) -> None:
+        """Draw conclusions from an error about the provider, not about its message."""
+        now = self._clock.monotonic()
+        match error:
+            case LeaseEndedError() | HeldBackError():
+                self.breaker.abandoned(is_probe=is_probe)
+            case AccountRefusedError():
+                self.breaker.refused(now, is_probe=is_probe)
+            case ThrottledError(retry_after_s=float() | int() as wait_s):
+                self._held_until = max(self._held_until, now + wait_s)
+                self.limit.overloaded(started, now)
+                self.breaker.succeeded(now, is_probe=is_probe)  # it is there, and says what it wants
+            case ThrottledError() | OutcomeUnknownError():
+                self.limit.overloaded(started, now)
+                self.breaker.failed(now, is_probe=is_probe)
+            case _:
+                self._answered(started, is_probe=is_probe)
