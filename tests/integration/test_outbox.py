@@ -2,17 +2,14 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
-import orjson
 import pytest
+from ledger import LIFETIME_S, Intake, accepted
 from real_stack import PDF, Bench, invoice_event, order_event
 
-from consumers.event_files import as_delivery
 from pipeline.clock import SystemClock
-from pipeline.ingest.decoder import Decoder
-from pipeline.ingest.entries import EntryBuilder
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.receipts import ReceiptBook
 from pipeline.observability.metrics import Metrics
@@ -20,38 +17,9 @@ from pipeline.sharding.router import Router
 from pipeline.storage.effects import Effects
 from pipeline.storage.outbox import Channel, Claim, Kind, Receipt, State
 from pipeline.storage.outbox_table import Outbox
-from pipeline.storage.rows import QuarantineRow, Trigger
 from pipeline.storage.shard import Shard
-from pipeline.storage.writer import IntakeWriter
 
 pytestmark = pytest.mark.integration
-
-LIFETIME_S = 3600.0
-
-
-class Intake:
-    """Writes events straight to their shard, with a grace window of the test's choice."""
-
-    def __init__(self, bench: Bench, grace_s: float = 0.0) -> None:
-        self._bench = bench
-        self._grace_s = grace_s
-        self._decoder = Decoder(message_bytes_max=1_000_000)
-        self._entries = EntryBuilder(
-            Router(bench.cluster.shard_map), document_bytes_max=10_000, document_hosts=(), allow_http=False
-        )
-
-    async def write(self, *events: dict) -> Shard:
-        """Write events of one order in one transaction; return its shard."""
-        deliveries = [as_delivery(orjson.dumps(event)) for event in events]
-        placed = [self._entries.of_event(self._decoder.decode(d)) for d in deliveries]
-        shard = self._bench.cluster[placed[0][0]]
-        writer = IntakeWriter(shard.primary, grace_window_s=self._grace_s, message_lifetime_s=LIFETIME_S)
-        await writer.write([row for _, row in placed], Trigger.SIZE, _never)
-        return shard
-
-
-def _never(_place: int, _reason: str, _detail: str) -> QuarantineRow:
-    raise AssertionError("no conflicts here")
 
 
 def outbox_of(shard: Shard, lease_s: float = 60.0) -> Outbox:
@@ -60,12 +28,6 @@ def outbox_of(shard: Shard, lease_s: float = 60.0) -> Outbox:
 
 def effects_of(shard: Shard) -> Effects:
     return Effects(shard.name, shard.primary, message_lifetime_s=LIFETIME_S)
-
-
-def accepted(claim: Claim) -> Receipt:
-    return Receipt(
-        claim.slot, claim.effect_id, claim.claim_id, State.ACCEPTED, "smtp", "id", None, datetime.now(UTC)
-    )
 
 
 async def test_a_claim_is_on_the_replica_before_it_is_returned(bench: Bench) -> None:
