@@ -27,6 +27,8 @@ ALLOWED = {
 _OWE = """INSERT INTO outbox (slot, effect_id, order_id, channel, kind, state, expires_at)
 VALUES ($1, $2, 'o', 'sms', 'order_sms', $3, now())"""
 
+_TURN = "UPDATE outbox SET state = $2 WHERE effect_id = $1"
+
 
 async def test_every_transition_is_allowed_or_refused_as_the_state_machine_says(bench: Bench) -> None:
     slot = bench.cluster.shard_map.slots_of("shard0")[0]
