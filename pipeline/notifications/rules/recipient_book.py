@@ -24,7 +24,6 @@ log = structlog.get_logger(__name__)
 _PATIENCE_S = 1.0  # for a slot that is nobody's while it moves
 _MOVING_S = 0.02
 _TAKE_BACK_S = 0.05  # what was not sent is gathered for so long
-_FREE = Word(None, 1, None)
 
 
 class RecipientShard(Protocol):
@@ -57,7 +56,7 @@ class _Question:
         room = word.granted
         for future in self.waiting:
             if not future.done():
-                future.set_result(_FREE._replace(day=word.day) if room > 0 and not word.refused_for else word)
+                future.set_result(word._replace(granted=int(room > 0)))
                 room -= 1
 
     def fail(self, error: PostorderError) -> None:
