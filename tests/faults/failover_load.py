@@ -37,14 +37,16 @@ class SteadyLoad:
     async def run(self) -> None:
         publisher = LeanPublisher(self._bench.settings.amqp, "tests", 5000)
         await publisher.open()
-        started = time.monotonic()
-        while not self._stopping.is_set():
-            body = order_body(self._run, self.confirmed, now_text())
-            await publisher.publish(ROUTE, STRUCTURED, body)
-            self.confirmed += 1
-            await asyncio.sleep(max(0.0, self.confirmed / self._rate - (time.monotonic() - started)))
-        await publisher.settled(30)
-        await publisher.close()
+        try:
+            started = time.monotonic()
+            while not self._stopping.is_set():
+                body = order_body(self._run, self.confirmed, now_text())
+                await publisher.publish(ROUTE, STRUCTURED, body)
+                self.confirmed += 1
+                await asyncio.sleep(max(0.0, self.confirmed / self._rate - (time.monotonic() - started)))
+            await publisher.settled(30)
+        finally:
+            await publisher.close()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -63,8 +65,12 @@ async def steady_load(bench: Bench, run: str, rate: float) -> AsyncIterator[Stea
 
 
 async def ask(bench: Bench, shard: str, query: str, *arguments: object) -> list[dict]:
-    """Ask a shard's primary, whichever server that is now. Raises PostorderError when there is none."""
+    """Ask a shard's primary, whichever server that is now. Raises PostorderError when there is none.
+
+    One that was replaced without knowing it still answers reads: only a commit shows that it is alone.
+    """
     async with bench.cluster[shard].primary.connection() as connection:
+        await connection.execute("SELECT pg_logical_emit_message(true, 'tests', '')")
         return [dict(row) for row in await connection.fetch(query, *arguments)]
 
 
