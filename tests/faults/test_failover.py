@@ -6,15 +6,25 @@ how long did the broken shard take no writes, and did the other keep its rate.
 
 import asyncio
 import json
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
-from failover_load import events_between, missing, steady_load, stored, write_gap_s
+from failover_drill import (
+    BROKEN,
+    Drill,
+    api_of,
+    held,
+    keep_logs,
+    kill,
+    member,
+    patroni_pid,
+    quiet,
+    ready,
+    up_again,
+)
 from real_stack import Bench, open_bench
 
 from consumers.stack_settings import write_stack_settings
@@ -23,24 +33,14 @@ from pipeline.errors import PostorderError
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.node import Node
 from stack.launcher import StackConfig, down, reset, status, up
-from stack.patroni_api import PatroniApi
-from stack.state import load_state
-from stack.status import MemberEndpoints, StackStatus
+from stack.status import MemberEndpoints
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
-BROKEN, OTHER = "shard0", "shard1"
-RATE = 400.0  # events/s over both shards
 RESUME_S = 30.0
 SWITCHOVER_S = 10.0
 REJOIN_S = 60.0
 REPORT = Path("var/faults/failover.json")
-LOGS = Path("var/faults/failover-logs")
-CALM = timedelta(seconds=8)
-
-
-def quiet(_text: str) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +53,6 @@ def ha_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         keep_logs(folder)
         down(folder, quiet)
         reset(folder, quiet)
-
-
-def keep_logs(folder: Path) -> None:
-    """Keep what Patroni and PostgreSQL said, for who wants to know why."""
-    state = load_state(folder)
-    LOGS.mkdir(parents=True, exist_ok=True)
-    for log in Path(state.server_dir).glob("shard*/*/patroni.log") if state else ():
-        shutil.copyfile(log, LOGS / f"{log.parents[1].name}-{log.parent.name}.log")
-
-
-def up_again(folder: Path) -> StackStatus:
-    """Start what does not run; return when every pair has a primary and a replica that streams."""
-    return up(StackConfig(data_dir=folder, ha=True), quiet)
 
 
 @pytest.fixture
@@ -91,97 +78,6 @@ def intake(ha_folder: Path, tmp_path: Path) -> Callable[[], PipelineProcess]:
     return run
 
 
-def member(folder: Path, role: str, shard: str = BROKEN) -> MemberEndpoints:
-    found = status(folder)
-    members = next(one.members for one in found.shards if one.name == shard)
-    return next(one for one in members if one.role in role.split("|"))
-
-
-def patroni_pid(folder: Path, name: str) -> int:
-    return status(folder).pids[name]
-
-
-def kill(*pids: int) -> None:
-    processes = [psutil.Process(pid) for pid in pids]
-    for process in processes:
-        process.kill()
-    psutil.wait_procs(processes, timeout=10)
-
-
-@contextmanager
-def held(*pids: int) -> Iterator[None]:
-    processes = [
-        found
-        for pid in pids
-        for found in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
-    ]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
-
-
-class Drill:
-    """One fault under load, and the verdict."""
-
-    def __init__(self, bench: Bench, folder: Path, run: str) -> None:
-        self.bench = bench
-        self.folder = folder
-        self._run = run
-        self.gap_s = 0.0
-        self.kept = 0.0
-
-    async def under_load(self, break_it: Callable[[], Awaitable[None]], limit_s: float) -> None:
-        """Load, fault, load until writes have gone on for a while; then check every event."""
-        bench = self.bench
-        async with steady_load(bench, self._run, RATE) as load:
-            await bench.until_true(lambda: self._stored(int(RATE * 2)), 30)
-            calm_from = datetime.now(UTC)
-            await asyncio.sleep(CALM.total_seconds())
-            broken_at = datetime.now(UTC)
-            await break_it()
-            await asyncio.sleep(3.0)  # so that the two seconds looked at begin after the fault
-            await bench.until_true(self._writes_go_on, limit_s + 10)
-            back_at = datetime.now(UTC)
-            await asyncio.sleep(2.0)
-        await bench.until_true(lambda: self._stored(load.confirmed), 90)
-        assert await missing(bench, self._run, load.confirmed) == set()
-        self.gap_s = await write_gap_s(bench, BROKEN, broken_at)
-        calm = (
-            await events_between(bench, OTHER, calm_from, broken_at) / (broken_at - calm_from).total_seconds()
-        )
-        broken = (
-            await events_between(bench, OTHER, broken_at, back_at) / (back_at - broken_at).total_seconds()
-        )
-        self.kept = broken / calm
-        assert self.gap_s <= limit_s
-        assert self.kept >= 0.9
-
-    async def _stored(self, count: int) -> bool:
-        try:
-            return len(await stored(self.bench, self._run)) >= count
-        except PostorderError:  # no primary at this moment
-            return False
-
-    async def _writes_go_on(self) -> bool:
-        """Whether the shard has taken writes in each of the last two seconds."""
-        now = datetime.now(UTC)
-        try:
-            return all(
-                [
-                    await events_between(
-                        self.bench, BROKEN, now - timedelta(seconds=age + 1), now - timedelta(seconds=age)
-                    )
-                    for age in (0, 1)
-                ]
-            )
-        except PostorderError:  # as above
-            return False
-
-
 @pytest.fixture
 def drill(ha_bench: Bench, ha_folder: Path, request: pytest.FixtureRequest) -> Iterator[Drill]:
     made = Drill(ha_bench, ha_folder, request.node.originalname.removeprefix("test_")[:20])
@@ -194,13 +90,6 @@ def drill(ha_bench: Bench, ha_folder: Path, request: pytest.FixtureRequest) -> I
     }
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(measured, indent=2) + "\n")
-
-
-async def ready(folder: Path) -> bool:
-    found = await asyncio.to_thread(status, folder)
-    roles = [sorted(one.role for one in shard.members) for shard in found.shards]
-    streaming = all(one.state in ("running", "streaming") for shard in found.shards for one in shard.members)
-    return streaming and all(pair == ["leader", "sync_standby"] for pair in roles)
 
 
 @pytest.mark.fault(19, "kill -9 of a primary's postmaster", ["I1", "I21", "I22", "I23"])
@@ -246,11 +135,6 @@ async def test_a_switchover(drill: Drill, ha_bench: Bench, ha_folder: Path, inta
         process.check()
     assert member(ha_folder, "leader").name == candidate.name
     await ha_bench.until_true(lambda: ready(ha_folder), REJOIN_S)
-
-
-def api_of(folder: Path, one: MemberEndpoints) -> PatroniApi:
-    state = load_state(folder)
-    return PatroniApi(one.name, state.ports[f"{one.name}-api"], state.secrets["patroni"])
 
 
 @pytest.mark.fault(23, "a primary's Patroni hangs; another is promoted beside it", ["I1", "I20", "I21"])
