@@ -15,6 +15,7 @@ from consumers.quarantine_commands import quarantine_app
 from consumers.retention_commands import retention_app
 from consumers.shards_commands import shards_app
 from consumers.stack_commands import stack_app
+from consumers.templates_commands import templates_app
 from pipeline.errors import PostorderError, SettingsError
 
 USAGE_ERROR = 2
@@ -33,6 +34,7 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(retention_app, name="retention")
 app.add_typer(shards_app, name="shards")
 app.add_typer(stack_app, name="stack")
+app.add_typer(templates_app, name="templates")
 
 
 def main() -> None:

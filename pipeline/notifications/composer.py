@@ -2,18 +2,23 @@
 
 from collections.abc import Awaitable, Callable
 
+from pipeline.notifications.mail.address import email_address
 from pipeline.notifications.mail.documents import DocumentFetcher
 from pipeline.notifications.mail.templates import Templates
 from pipeline.notifications.notification import Email, Sms
-from pipeline.notifications.recipient import email_address
 from pipeline.notifications.sms.composition import SmsComposition
 from pipeline.storage.outbox import Claim
+
+
+def _nowhere(_address: str) -> None:
+    """Return no link: nobody listens for unsubscribing."""
 
 
 class Composer:
     """Composes messages.
 
-    `complete` finds the recipient of a claim whose order names a customer only; see ContactBook. Raises
+    `complete` finds the recipient of a claim whose order names a customer only; see ContactBook.
+    `unsubscribe_url` says where the reader at an address can have no more mails sent to it. Raises
     RecipientRefusedError, ThrottledError (ask again later), DocumentError or DocumentUnavailableError.
     """
 
@@ -23,11 +28,13 @@ class Composer:
         documents: DocumentFetcher,
         complete: Callable[[Claim], Awaitable[Claim]],
         sms: SmsComposition,
+        unsubscribe_url: Callable[[str], str | None] = _nowhere,
     ) -> None:
         self._templates = templates
         self._documents = documents
         self._complete = complete
         self._sms = sms
+        self._unsubscribe_url = unsubscribe_url
 
     async def sms(self, claim: Claim) -> Sms:
         """Compose an SMS."""
@@ -39,4 +46,4 @@ class Composer:
         claim = await self._complete(claim)
         to = email_address(claim.email)
         attachments = [await self._documents.attachment(invoice) for invoice in claim.invoices]
-        return self._templates.email(claim, to, tuple(attachments))
+        return self._templates.email(claim, to, tuple(attachments), self._unsubscribe_url(to))

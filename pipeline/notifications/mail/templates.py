@@ -169,6 +169,7 @@ class Templates:
             locale=style.language,
             unsubscribe_url=unsubscribe_url,
             date=claim.created_at,
+            send_before=claim.send_before,
         )
 
     def read(self, claim: Claim, unsubscribe_url: str | None = None) -> Rendered:
@@ -180,6 +181,11 @@ class Templates:
             text=self._part(style, kind, ".txt").render(words).rstrip("\n") + "\n",
             html=self._part(style, kind, ".html").render(words),
         )
+
+    def subject_lines(self, claim: Claim) -> int:
+        """Return how many lines the template of a subject has; they would be made one."""
+        style, words = self._words(claim, None)
+        return len(self._part(style, _mail_kind(claim), ".subject.txt").render(words).strip().splitlines())
 
     def _words(self, claim: Claim, unsubscribe_url: str | None) -> tuple[Style, Words]:
         style = self.locales.find(claim.locale)
