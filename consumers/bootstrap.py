@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable
 from enum import StrEnum
 
 import structlog
@@ -22,6 +21,7 @@ from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster, FindShard
 from pipeline.storage.map_keeper import MapKeeper
+from pipeline.storage.outbox_news import OutboxNews
 from pipeline.storage.retention import Retention
 from pipeline.storage.schema_version import schema_versions
 
@@ -125,11 +125,17 @@ class Process:
 
     def _services(self) -> list[Service]:
         """Return the services of the roles, most downstream first."""
-        services: list[Service] = []
-        wake: Callable[[str], None] = lambda _shard: None  # noqa: E731  # nobody sends in this process
-        if Role.NOTIFICATIONS in self._roles:
-            services, wake = notification_services(
-                self._settings, self._cluster, self._metrics, self._clock, self._new_tasks
+        sends = Role.NOTIFICATIONS in self._roles
+        news = OutboxNews(self._cluster, listens=sends, clock=self._clock, tasks=self._new_tasks())
+        services: list[Service] = [news]
+        if sends:
+            services += notification_services(
+                self._settings,
+                self._cluster,
+                news=news,
+                metrics=self._metrics,
+                clock=self._clock,
+                new_tasks=self._new_tasks,
             )
             services.append(self._retention())
         makers = {
@@ -146,7 +152,7 @@ class Process:
                 metrics=self._metrics,
                 clock=self._clock,
                 new_tasks=self._new_tasks,
-                on_committed=wake,
+                on_committed=news.tell,
             )
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
         return [keeper, *services]
@@ -175,11 +181,12 @@ def _calm_garbage_collector() -> None:
 
 def _require_providers(settings: Settings) -> None:
     """Raise SettingsError for what sending needs and only sending: better now than at the first SMS."""
-    needed = {
-        "sms.account_sid": settings.sms.account_sid,
-        "sms.auth_token": settings.sms.auth_token,
-        "sms.from_number": settings.sms.from_number,
-    }
+    needed = {}
+    for where, sms in (("sms", settings.sms), ("sms_second", settings.sms_second)):
+        if sms is not None:
+            needed[f"{where}.account_sid"] = sms.account_sid
+            needed[f"{where}.auth_token"] = sms.auth_token
+            needed[f"{where}.from_number"] = sms.from_number or sms.messaging_service_sid
     missing = [f"{key}: is missing, and notifications need it" for key, value in needed.items() if not value]
     if missing:
         raise SettingsError(missing)

@@ -1,26 +1,38 @@
 """Flow two put together: a relay for each channel with its provider, and the reconciler."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
+from consumers.provider_slots import (
+    SlotMaker,
+    email_providers,
+    email_sections,
+    sms_providers,
+    sms_sections,
+)
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.lifecycle import Service, Tasks
+from pipeline.notifications.callbacks.links import Links
 from pipeline.notifications.composer import Composer
 from pipeline.notifications.contacts import ContactBook
 from pipeline.notifications.dispatcher import Dispatcher
+from pipeline.notifications.evidence import asker
+from pipeline.notifications.inquiry import Inquiry
 from pipeline.notifications.mail.documents import DocumentFetcher
-from pipeline.notifications.mail.templates import Templates
-from pipeline.notifications.pools.worker_pool import FixedCapacity
-from pipeline.notifications.provider import Accepted
-from pipeline.notifications.providers.smtp import SmtpProvider
+from pipeline.notifications.mail.lint import check
+from pipeline.notifications.mail.templates import templates_of
+from pipeline.notifications.pools.provider_slots import ProviderSlots
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.receipts import ReceiptBook
 from pipeline.notifications.reconciler import Reconciler
 from pipeline.notifications.relay import Relay
+from pipeline.notifications.sms.composition import SmsComposition
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Channel, Claim
+from pipeline.storage.outbox_news import OutboxNews
 from pipeline.storage.persons import Persons
 
 _GATHER_S = 0.005  # receipts are gathered for this long, so that one transaction records many
@@ -32,25 +44,32 @@ class Providers:
     name = "providers"
 
     def __init__(
-        self, settings: Settings, clock: Clock, complete: Callable[[Claim], Awaitable[Claim]]
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Clock,
+        complete: Callable[[Claim], Awaitable[Claim]],
     ) -> None:
-        shop = settings.notifications.public_name
-        self._sms = TwilioProvider(settings.sms)
-        self._email = SmtpProvider(settings.email, sender_name=shop, clock=clock)
+        self._sms = sms_providers(settings)
+        self._email = email_providers(settings, clock)
         self._documents = DocumentFetcher(
             timeout_s=settings.documents.timeout_s,
             document_bytes_max=settings.intake.document_bytes_max,
             hosts=settings.intake.document_hosts,
         )
-        self._composer = Composer(Templates(shop=shop), self._documents, complete)
+        links = Links(settings.public)
+        sms = SmsComposition(settings.sms, callback_url=links.status_callback)
+        templates = templates_of(settings.notifications)
+        check(templates)
+        self.composer = Composer(templates, self._documents, complete, sms, links.unsubscribe)
+        maker = SlotMaker(settings.pools, metrics, clock)
+        self.sms = maker.sms(sms_sections(settings), self._sms)
+        self.email = maker.email(email_sections(settings), self._email)
 
-    async def send_sms(self, claim: Claim) -> Accepted:
-        """Compose and send an SMS."""
-        return await self._sms.send(await self._composer.sms(claim))
-
-    async def send_email(self, claim: Claim) -> Accepted:
-        """Compose and send a mail."""
-        return await self._email.send(await self._composer.email(claim))
+    @property
+    def all_sms(self) -> tuple[TwilioProvider, ...]:
+        """Every provider that may have accepted an SMS."""
+        return tuple(self._sms.values())
 
     async def start(self) -> None:
         """Do nothing: connections are opened when first needed."""
@@ -60,29 +79,39 @@ class Providers:
 
     async def stop(self) -> None:
         """Close every connection."""
-        await self._sms.close()
-        await self._email.close()
+        for sms in self._sms.values():
+            await sms.close()
+        for email in self._email.values():
+            await email.close()
         await self._documents.close()
 
 
 def notification_services(
-    settings: Settings, cluster: Cluster, metrics: Metrics, clock: Clock, new_tasks: Callable[[], Tasks]
-) -> tuple[list[Service], Callable[[str], None]]:
-    """Return the services, most downstream first, and a function that wakes them for a shard."""
+    settings: Settings,
+    cluster: Cluster,
+    *,
+    news: OutboxNews,
+    metrics: Metrics,
+    clock: Clock,
+    new_tasks: Callable[[], Tasks],
+) -> list[Service]:
+    """Return the services, most downstream first."""
     book, persons = _contacts(settings, cluster, clock, new_tasks)
-    providers = Providers(settings, clock, book.complete)
+    providers = Providers(settings, metrics, clock, book.complete)
 
     async def leave_out(claim: Claim, invoice_id: str) -> None:
         await cluster[claim.shard].outbox.leave_out(claim, invoice_id)
 
-    def relay(channel: Channel, send: Callable[[Claim], Awaitable[Accepted]], concurrency: int) -> Relay:
+    def relay(channel: Channel, compose: Callable[[Claim], Awaitable[Any]], slots: ProviderSlots) -> Relay:
         notifications = settings.notifications
         recording = new_tasks()
         return Relay(
             channel,
             cluster=cluster,
             dispatcher=Dispatcher(
-                send=send,
+                compose=compose,
+                check=_no_rules,
+                send=slots.send,
                 leave_out=leave_out,
                 retry=Backoff(base_s=notifications.retry_base_s, ceiling_s=notifications.retry_ceiling_s),
                 attempts_max=notifications.attempts_max,
@@ -91,9 +120,10 @@ def notification_services(
             receipts=ReceiptBook(
                 channel, cluster, gather_s=_GATHER_S, metrics=metrics, clock=clock, tasks=recording
             ),
-            capacity=FixedCapacity(concurrency),
+            capacity=slots,
             claim_max=notifications.claim_max,
             poll_s=notifications.poll_ms / 1000,
+            news=news,
             metrics=metrics,
             clock=clock,
             claiming=new_tasks(),
@@ -102,18 +132,28 @@ def notification_services(
         )
 
     relays = [
-        relay(Channel.SMS, providers.send_sms, settings.sms.concurrency),
-        relay(Channel.EMAIL, providers.send_email, settings.email.concurrency),
+        relay(Channel.SMS, providers.composer.sms, providers.sms),
+        relay(Channel.EMAIL, providers.composer.email, providers.email),
     ]
     reconciler = Reconciler(
-        cluster, interval_s=settings.notifications.sweep_interval_s, clock=clock, tasks=new_tasks()
+        cluster,
+        Inquiry(
+            settings.effects,
+            {Channel.SMS: asker(providers.composer.sms, providers.all_sms)},
+            attempts_max=settings.notifications.attempts_max,
+            metrics=metrics,
+        ),
+        interval_s=settings.notifications.sweep_interval_s,
+        metrics=metrics,
+        clock=clock,
+        tasks=new_tasks(),
     )
 
-    def wake(shard: str) -> None:
-        for one in relays:
-            one.wake(shard)
+    return [providers, persons, book, *relays, reconciler]
 
-    return [providers, persons, book, *relays, reconciler], wake
+
+async def _no_rules(_claim: Claim, _message: object) -> None:
+    """Let every message pass."""
 
 
 def _contacts(

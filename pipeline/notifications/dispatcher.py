@@ -1,6 +1,7 @@
-"""What becomes of one claimed message: compose, send, and put the answer into a receipt."""
+"""What becomes of one claimed message: compose, check, send, and put the answer into a receipt."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 
@@ -8,6 +9,8 @@ from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.errors import (
     DocumentError,
+    HeldBackError,
+    LeaseEndedError,
     OutcomeUnknownError,
     PostorderError,
     ProviderError,
@@ -21,20 +24,26 @@ log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Sends the messages of one channel.
+    """Sends the messages of one channel: Sms or Email, which is all the same here.
 
-    `send` composes and submits a claim's message; `leave_out` takes an invoice out of an order's mail.
+    `compose` makes a claim's message; `check` raises RecipientRefusedError or ThrottledError when a rule
+    forbids sending it, or forbids it now; `send` submits it, given which attempt this is; `leave_out` takes
+    an invoice out of an order's mail. Each raises nothing but errors of pipeline/errors.py.
     """
 
     def __init__(
         self,
         *,
-        send: Callable[[Claim], Awaitable[Accepted]],
+        compose: Callable[[Claim], Awaitable[Any]],
+        check: Callable[[Claim, Any], Awaitable[None]],
+        send: Callable[[Any, int], Awaitable[Accepted]],
         leave_out: Callable[[Claim, str], Awaitable[None]],
         retry: Backoff,
         attempts_max: int,
         clock: Clock,
     ) -> None:
+        self._compose = compose
+        self._check = check
         self._send = send
         self._leave_out = leave_out
         self._retry = retry
@@ -46,7 +55,11 @@ class Dispatcher:
         if claim.is_expired:
             return self._receipt(claim, State.EXPIRED, reason="expired")
         try:
-            accepted = await self._send(claim)
+            message = await self._compose(claim)
+            await self._check(claim, message)
+            accepted = await self._send(message, claim.attempt)
+        except (HeldBackError, LeaseEndedError) as error:  # counted where they are raised, and come in crowds
+            return self._untried(claim, error)
         except PostorderError as error:
             receipt = await self._failure(claim, error)
             log.warning(
@@ -95,11 +108,23 @@ class Dispatcher:
             return self._later(claim, error, "document")
         return self._receipt(claim, State.PENDING, reason="document", retry_in_s=0.0)
 
+    def _untried(self, claim: Claim, error: ProviderError) -> Receipt:
+        """Give a claim back under which nobody was called."""
+        wait_s = None
+        if isinstance(error, HeldBackError):
+            wait_s = self._bounded_s(claim, (error.retry_after_s or 0.0) + self._retry.delay_s(1))
+        receipt = self._receipt(claim, State.PENDING, reason=error.code, retry_in_s=wait_s)
+        return receipt._replace(is_untried=True)
+
     def _later(self, claim: Claim, error: PostorderError, reason: str) -> Receipt:
         asked_s = error.retry_after_s if isinstance(error, ThrottledError) else None
         # Never sooner than asked, and jittered on top, so that a crowd does not come back at once.
         delay_s = (asked_s or 0.0) + self._retry.delay_s(claim.attempt)
-        return self._receipt(claim, State.PENDING, reason=reason, retry_in_s=delay_s)
+        return self._receipt(claim, State.PENDING, reason=reason, retry_in_s=self._bounded_s(claim, delay_s))
+
+    def _bounded_s(self, claim: Claim, delay_s: float) -> float:
+        """Bound a wait by the message's use: it ends as expired then, and not when the provider is back."""
+        return max(0.0, min(delay_s, claim.useful_until - self._clock.monotonic()))
 
     @staticmethod
     def _receipt(claim: Claim, state: State, *, reason: str, retry_in_s: float | None = None) -> Receipt:

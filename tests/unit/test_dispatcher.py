@@ -11,6 +11,8 @@ from pipeline.clock import SystemClock
 from pipeline.errors import (
     DocumentError,
     DocumentUnavailableError,
+    HeldBackError,
+    LeaseEndedError,
     OutcomeUnknownError,
     RecipientRefusedError,
     RejectedError,
@@ -48,10 +50,21 @@ def claim(attempt: int = 1, *, is_expired: bool = False) -> Claim:
 
 
 left_out: list[str] = []
+sent: list[tuple[str, int]] = []
 
 
-async def receipt(answer: Exception | Accepted, of: Claim | None = None) -> Receipt:
-    async def send(_claim: Claim) -> Accepted:
+async def receipt(
+    answer: Exception | Accepted, of: Claim | None = None, rule: Exception | None = None
+) -> Receipt:
+    async def compose(claim: Claim) -> str:
+        return f"message of {claim.order_id}"
+
+    async def check(_claim: Claim, message: str) -> None:
+        if isinstance(rule, Exception):
+            raise rule
+
+    async def send(message: str, attempt: int) -> Accepted:
+        sent.append((message, attempt))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -60,7 +73,15 @@ async def receipt(answer: Exception | Accepted, of: Claim | None = None) -> Rece
         left_out.append(invoice_id)
 
     retry = Backoff(base_s=1, ceiling_s=8)
-    dispatcher = Dispatcher(send=send, leave_out=leave_out, retry=retry, attempts_max=3, clock=SystemClock())
+    dispatcher = Dispatcher(
+        compose=compose,
+        check=check,
+        send=send,
+        leave_out=leave_out,
+        retry=retry,
+        attempts_max=3,
+        clock=SystemClock(),
+    )
     return await dispatcher.dispatch(of or claim())
 
 
@@ -86,6 +107,49 @@ async def test_each_error_has_its_state(error: Exception, state: State, reason: 
     found = await receipt(error)
     assert (found.state, found.reason) == (state, reason)
     assert (found.retry_in_s is not None) == (state is State.PENDING)
+
+
+@pytest.mark.parametrize(
+    ("error", "least_s", "most_s"),
+    [(HeldBackError("rate_limited", "", 7.0), 7.0, 8.0), (HeldBackError("retry_budget", ""), 0.0, 1.0)],
+)
+async def test_what_was_held_back_comes_again_untried(
+    error: Exception, least_s: float, most_s: float
+) -> None:
+    found = await receipt(error, claim(5))
+    assert (found.state, found.is_untried) == (State.PENDING, True)
+    assert found.retry_in_s is not None
+    assert least_s <= found.retry_in_s <= most_s
+
+
+async def test_a_claim_whose_lease_ended_is_given_back_at_once() -> None:
+    found = await receipt(LeaseEndedError())
+    assert (found.state, found.is_untried, found.retry_in_s) == (State.PENDING, True, None)
+
+
+async def test_a_rule_keeps_a_message_from_its_provider() -> None:
+    sent.clear()
+    refused = await receipt(Accepted("twilio", "SM1"), rule=RecipientRefusedError("opted_out", ""))
+    put_off = await receipt(Accepted("twilio", "SM1"), rule=ThrottledError("quiet_hours", "", 600))
+    assert (refused.state, refused.reason) == (State.SUPPRESSED, "opted_out")
+    assert (put_off.state, put_off.is_untried) == (State.PENDING, False)
+    assert sent == []
+
+
+async def test_the_provider_gets_the_message_and_the_attempt() -> None:
+    sent.clear()
+    await receipt(Accepted("twilio", "SM1"), claim(2))
+    assert sent == [("message of o-1", 2)]
+
+
+@pytest.mark.parametrize(
+    "error", [ThrottledError("quiet_hours", "", 3600), HeldBackError("retry_after", "", 3600)]
+)
+async def test_nothing_waits_beyond_its_use(error: Exception) -> None:
+    for left_s in (30.0, -1.0):
+        of = msgspec.structs.replace(claim(), useful_until=SystemClock().monotonic() + left_s)
+        found = await receipt(error, of)
+        assert found.retry_in_s == pytest.approx(max(0.0, left_s), abs=0.5)
 
 
 async def test_an_unknown_outcome_is_never_tried_again() -> None:
