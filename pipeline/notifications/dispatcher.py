@@ -28,7 +28,8 @@ class Dispatcher:
 
     `compose` makes a claim's message; `check` raises RecipientRefusedError or ThrottledError when a rule
     forbids sending it, or forbids it now; `send` submits it, given which attempt this is; `leave_out` takes
-    an invoice out of an order's mail. Each raises nothing but errors of pipeline/errors.py.
+    an invoice out of an order's mail. Each raises nothing but errors of pipeline/errors.py. `settle` learns what
+    became of each message, and raises nothing.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Dispatcher:
         check: Callable[[Claim, Any], Awaitable[None]],
         send: Callable[[Any, int], Awaitable[Accepted]],
         leave_out: Callable[[Claim, str], Awaitable[None]],
+        settle: Callable[[Claim, Receipt], Awaitable[None]],
         retry: Backoff,
         attempts_max: int,
         clock: Clock,
@@ -46,12 +48,18 @@ class Dispatcher:
         self._check = check
         self._send = send
         self._leave_out = leave_out
+        self._settle = settle
         self._retry = retry
         self._attempts_max = attempts_max
         self._clock = clock
 
     async def dispatch(self, claim: Claim) -> Receipt:
         """Send a message once and return its receipt. Raises nothing but cancellation."""
+        receipt = await self._dispatched(claim)
+        await self._settle(claim, receipt)
+        return receipt
+
+    async def _dispatched(self, claim: Claim) -> Receipt:
         if claim.is_expired:
             return self._receipt(claim, State.EXPIRED, reason="expired")
         try:
@@ -95,12 +103,12 @@ class Dispatcher:
                 return self._later(claim, error, reason)  # as long as the message is of use
             case DocumentError() if error.retryable and claim.attempt < self._attempts_max:
                 return self._later(claim, error, reason)
-            case DocumentError() if claim.kind is Kind.ORDER_EMAIL:
+            case DocumentError() if claim.kind is Kind.ORDER_EMAIL or len(claim.invoices) > 1:
                 return await self._without_invoice(claim, error)
         return self._receipt(claim, State.FAILED, reason=reason)
 
     async def _without_invoice(self, claim: Claim, error: DocumentError) -> Receipt:
-        """Have an order's mail go without an invoice that cannot be had, instead of not at all."""
+        """Have a mail go without an invoice that cannot be had, instead of not at all."""
         try:
             await self._leave_out(claim, error.invoice_id)
         except PostorderError as failure:

@@ -20,7 +20,7 @@ from pipeline.errors import (
 )
 from pipeline.notifications.dispatcher import Dispatcher
 from pipeline.notifications.provider import Accepted
-from pipeline.storage.outbox import Channel, Claim, Kind, Receipt, State
+from pipeline.storage.outbox import Channel, Claim, InvoiceDocument, Kind, Receipt, State
 
 
 def claim(attempt: int = 1, *, is_expired: bool = False) -> Claim:
@@ -72,17 +72,24 @@ async def receipt(
     async def leave_out(_claim: Claim, invoice_id: str) -> None:
         left_out.append(invoice_id)
 
+    async def settle(_claim: Claim, receipt: Receipt) -> None:
+        settled.append(receipt)
+
+    settled: list[Receipt] = []
     retry = Backoff(base_s=1, ceiling_s=8)
     dispatcher = Dispatcher(
         compose=compose,
         check=check,
         send=send,
         leave_out=leave_out,
+        settle=settle,
         retry=retry,
         attempts_max=3,
         clock=SystemClock(),
     )
-    return await dispatcher.dispatch(of or claim())
+    found = await dispatcher.dispatch(of or claim())
+    assert settled == [found]  # whatever becomes of it, and before it is recorded
+    return found
 
 
 async def test_acceptance() -> None:
@@ -178,6 +185,20 @@ async def test_an_order_mail_goes_without_an_invoice_that_cannot_be_had() -> Non
     mail = msgspec.structs.replace(claim(), kind=Kind.ORDER_EMAIL)
     found = await receipt(DocumentError("i-1", "gone"), mail)
     assert (found.state, found.retry_in_s, left_out) == (State.PENDING, 0.0, ["i-1"])
+
+
+@pytest.mark.parametrize(("invoices", "state"), [(1, State.FAILED), (2, State.PENDING)])
+async def test_a_mail_of_several_invoices_goes_without_one_that_cannot_be_had(
+    invoices: int, state: State
+) -> None:
+    left_out.clear()
+    invoice = InvoiceDocument(
+        invoice_id="i-1", number=None, currency="EUR", total="1", media_type="application/pdf",
+        filename=None, content=None, url="https://documents.example/i-1",
+    )  # fmt: skip
+    mail = msgspec.structs.replace(claim(), kind=Kind.INVOICE_EMAIL, invoices=(invoice,) * invoices)
+    found = await receipt(DocumentError("i-1", "gone"), mail)
+    assert (found.state, left_out) == (state, ["i-1"] if state is State.PENDING else [])
 
 
 async def test_an_expired_message_is_not_sent() -> None:
