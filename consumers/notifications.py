@@ -10,6 +10,7 @@ from consumers.provider_slots import (
     sms_providers,
     sms_sections,
 )
+from consumers.sending_rules import sending_rules
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.lifecycle import Service, Tasks
@@ -97,6 +98,7 @@ def notification_services(
 ) -> list[Service]:
     """Return the services, most downstream first."""
     book, persons = _contacts(settings, cluster, clock, new_tasks)
+    rules = sending_rules(settings, cluster, metrics, clock, new_tasks)
     providers = Providers(settings, metrics, clock, book.complete)
 
     async def leave_out(claim: Claim, invoice_id: str) -> None:
@@ -110,9 +112,10 @@ def notification_services(
             cluster=cluster,
             dispatcher=Dispatcher(
                 compose=compose,
-                check=_no_rules,
+                check=rules.check,
                 send=slots.send,
                 leave_out=leave_out,
+                settle=rules.settled,
                 retry=Backoff(base_s=notifications.retry_base_s, ceiling_s=notifications.retry_ceiling_s),
                 attempts_max=notifications.attempts_max,
                 clock=clock,
@@ -149,11 +152,7 @@ def notification_services(
         tasks=new_tasks(),
     )
 
-    return [providers, persons, book, *relays, reconciler]
-
-
-async def _no_rules(_claim: Claim, _message: object) -> None:
-    """Let every message pass."""
+    return [providers, persons, book, rules, *relays, reconciler]
 
 
 def _contacts(
