@@ -13,7 +13,7 @@ from pipeline.notifications.inquiry import Inquiry
 from pipeline.observability.metrics import NotificationMetrics
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effects import Conclusion, Unknown
-from pipeline.storage.outbox import Channel
+from pipeline.storage.outbox import Channel, State
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,10 @@ _LOOKS_PER_INQUIRY: Final = 5  # for lost claims, for one for unknown messages
 
 
 class Reconciler:
-    """Sweeps every shard at a steady pace. Several processes share the work: each takes what no other has."""
+    """Sweeps every shard at a steady pace. Several processes share the work: each takes what no other has.
+
+    `tell` is called with a shard's name when messages there are to be sent.
+    """
 
     name = "reconciler"
 
@@ -34,6 +37,7 @@ class Reconciler:
         cluster: Cluster,
         inquiry: Inquiry,
         *,
+        tell: Callable[[str], None],
         interval_s: float,
         metrics: NotificationMetrics,
         clock: Clock,
@@ -41,6 +45,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._inquiry = inquiry
+        self._tell = tell
         self._interval_s = interval_s
         self._metrics = metrics
         self._clock = clock
@@ -90,6 +95,7 @@ class Reconciler:
             log.error("claims.lost", shard=shard.name, effects=lost)
         owed = await shard.effects.owe_left_behind_invoices()
         if owed:
+            self._tell(shard.name)
             log.info("invoices.owed_late", shard=shard.name, invoices=owed)
 
     # --- unknown outcomes -------------------------------------------------------------------------------
@@ -121,5 +127,7 @@ class Reconciler:
 
         conclusions = await asyncio.gather(*map(conclude, unknown))
         states = await shard.effects.conclude(conclusions)
+        if states[State.PENDING]:
+            self._tell(shard.name)
         log.info("effects.asked", shard=shard.name, channel=channel, **states)
         return len(unknown)

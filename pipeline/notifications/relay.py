@@ -17,15 +17,22 @@ from pipeline.notifications.receipts import ReceiptBook
 from pipeline.observability.metrics import Metrics
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Channel, Claim, Receipt, State
+from pipeline.storage.outbox_news import OutboxNews
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
 
 _RETRY = Backoff(base_s=0.2, ceiling_s=5.0)
+_IDLE_MAX_S = 10.0
+"""An idle shard is looked at this often, for what a lost notice or a straggling transaction left."""
 
 
 class Relay:
-    """One channel: claims from every shard into one pool."""
+    """One channel: claims from every shard into one pool.
+
+    While `news` come from a shard and nothing is due there, it sleeps until something will be; otherwise it
+    looks every `poll_s`.
+    """
 
     def __init__(
         self,
@@ -37,6 +44,7 @@ class Relay:
         capacity: Capacity,
         claim_max: int,
         poll_s: float,
+        news: OutboxNews,
         metrics: Metrics,
         clock: Clock,
         claiming: Tasks,
@@ -50,6 +58,7 @@ class Relay:
         self._receipts = receipts
         self._claim_max = claim_max
         self._poll_s = poll_s
+        self._news = news
         self._metrics = metrics
         self._clock = clock
         self._claiming = claiming
@@ -74,6 +83,13 @@ class Relay:
         for shard in self._cluster:
             self._add(shard)
         self._cluster.on_added.append(self._add)
+        self._cluster.on_map.append(self._wake_all)
+        self._news.on_news.append(self.wake)
+
+    def _wake_all(self) -> None:
+        """Look everywhere: slots that came brought messages along."""
+        for shard in self._cluster:
+            self.wake(shard.name)
 
     def _add(self, shard: Shard) -> None:
         if not self._draining:
@@ -89,6 +105,7 @@ class Relay:
     async def stop(self) -> None:
         """End at once. What was claimed becomes unknown when its lease ends."""
         self._draining = True
+        self._listen_no_more()
         await self._claiming.cancel()
         await self._working.cancel()
         await self._recording.cancel()
@@ -118,7 +135,7 @@ class Relay:
             finally:
                 self._pool.give_back(places - len(claims))
             if len(claims) < places:
-                await self._wait(wake)
+                await self._wait(wake, self._poll_s if claims or failures else await self._idle_s(shard))
 
     async def _claim(self, shard: Shard, places: int, claim_id: UUID) -> list[Claim]:
         """Claim, shielded: a claim cut off half-way would be durable and known to nobody."""
@@ -135,9 +152,23 @@ class Relay:
             self._pool.put(claim)
         return claims
 
-    async def _wait(self, wake: asyncio.Event) -> None:
+    async def _idle_s(self, shard: Shard) -> float:
+        """Return for how long a shard need not be looked at unless it calls."""
+        if not self._news.hears(shard.name):
+            return self._poll_s
         try:
-            async with asyncio.timeout(self._poll_s):
+            due_in_s = await shard.outbox.next_due(self._channel)
+        except PostorderError:  # the next claim says what is wrong
+            return self._poll_s
+        if due_in_s is None:
+            return _IDLE_MAX_S
+        # What is due and could not be claimed is somebody else's for now.
+        return min(due_in_s, _IDLE_MAX_S) if due_in_s > 0 else self._poll_s
+
+    @staticmethod
+    async def _wait(wake: asyncio.Event, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
                 await wake.wait()
         except TimeoutError:
             pass  # nobody called; look anyway, because a grace window or a retry may have ended
@@ -145,10 +176,22 @@ class Relay:
     async def _work(self, claim: Claim) -> None:
         receipt = await self._dispatcher.dispatch(claim)
         await self._receipts.record(receipt)
+        if receipt.state is State.PENDING:
+            self.wake(claim.shard)  # it is to know when this one is due again
         if receipt.state is State.ACCEPTED and receipt.accepted_at is not None:
             waited_s = (receipt.accepted_at - claim.created_at).total_seconds()
             self._metrics.created_to_accepted_seconds.labels(claim.kind).observe(max(0.0, waited_s))
 
+    def _listen_no_more(self) -> None:
+        for told, tell in (
+            (self._cluster.on_added, self._add),
+            (self._cluster.on_map, self._wake_all),
+            (self._news.on_news, self.wake),
+        ):
+            if tell in told:
+                told.remove(tell)  # type: ignore[arg-type]
+
     async def _give_back(self, claim: Claim) -> None:
         untried = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, is_untried=True)
         await self._receipts.record(untried)
+        self._news.tell(claim.shard)  # another process may have it at once

@@ -39,6 +39,10 @@ SELECT extract(epoch FROM min(due_at) - now())::double precision FROM outbox
 WHERE state = 'pending' AND channel = $1
   AND due_at >= greatest(now() - interval '2 seconds', $2::timestamptz);
 
+-- name: tell
+-- $1: channel of NOTIFY. $2: who tells. A notice is nothing that must survive, so its commit waits for nobody.
+SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2);
+
 -- name: attach_invoices
 -- A claimed order mail takes every invoice of its order that no other message carries.
 UPDATE invoices v SET effect_id = t.effect_id

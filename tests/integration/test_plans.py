@@ -35,7 +35,7 @@ DAY = timedelta(days=1)
 # What is written only, or is one row, or counts everything for a person: nothing to pin.
 NOT_PLANNED = {
     "store_few", "store_invoices", "store_customers", "written_up_to", "replayed_up_to",
-    "record_intake_batch", "probe", "record_receipt_batch", "quarantine", "note",
+    "record_intake_batch", "probe", "record_receipt_batch", "quarantine", "note", "tell",
 }  # fmt: skip
 
 # By statement: how each large table may be reached. The key is the index, or the kind of scan.

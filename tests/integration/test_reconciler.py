@@ -46,6 +46,7 @@ def reconciler(
     made = Reconciler(
         bench.cluster,
         Inquiry(settings, ask, attempts_max=attempts_max, metrics=metrics),
+        tell=lambda _shard: None,
         interval_s=0.01,
         metrics=metrics,
         clock=SystemClock(),
