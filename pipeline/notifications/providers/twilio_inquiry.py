@@ -68,7 +68,7 @@ class Inquiry:
             return _decode_page(reply.body)
         except ProviderError as error:
             return CannotTell(error.code, is_final=False)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return CannotTell("bad_list", is_final=False)
 
     def _look(self, listed: Sequence[Listed], message: Sms, since: datetime) -> tuple[Listed | None, str]:

@@ -54,7 +54,7 @@ def read_created(reply: Reply, table: ErrorTable, *, to: str, provider: str) -> 
         raise table.refusal(reply.status, _code(reply.body), retry_after_s(reply))
     try:
         created = _decode_created(reply.body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutcomeUnknownError("bad_reply", f"HTTP {reply.status} without a message") from error
     if not _SID.fullmatch(created.sid):
         raise OutcomeUnknownError("bad_reply", "a sid of another form")
