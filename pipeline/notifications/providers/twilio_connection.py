@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         if self._monotonic() >= send_before:
             raise LeaseEndedError
         self._transport.write(request)
+        self._received = 0
         self._begin_reply()
         self._waiting = self._loop.create_future()
         self._deadline = self._loop.time() + timeout_s
@@ -154,7 +155,6 @@ class Connection(asyncio.Protocol):
     # --- the reply --------------------------------------------------------------------------------------
 
     def _begin_reply(self) -> None:
-        self._received = 0
         self._body = []
         self._has_head = self._is_framed = False
         self._retry_after = self._date = None

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import (
-    BasicAuth,
     ClientError,
     ClientResponse,
     ClientSession,
@@ -16,6 +15,7 @@ from aiohttp import (
     TCPConnector,
     TraceConfig,
     TraceRequestChunkSentParams,
+    encode_basic_auth,
 )
 from twilio.base.exceptions import TwilioException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
@@ -133,8 +133,7 @@ class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # the SDK is un
                 url.replace(_API, self._settings.base_url.rstrip("/"), 1),
                 params=params,  # type: ignore[arg-type]  # the SDK passes texts and numbers
                 data=data,
-                headers=headers,
-                auth=BasicAuth(*auth) if auth else None,
+                headers={**(headers or {}), **({"Authorization": encode_basic_auth(*auth)} if auth else {})},
                 allow_redirects=False,
                 trace_request_ctx=call,
             ) as response:
