@@ -13,7 +13,7 @@ demo: setup ## the whole pipeline on real parts, with 2,000 real orders (ARGS="-
 	@$(BIN)/postorder demo $(ARGS)
 
 test: setup check ## the default test suite, under 10 minutes
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-plans: setup ## the plans of the hot statements at a million orders, about a minute
 	@$(BIN)/pytest tests/integration/test_plans.py -m plans $(ARGS)
