@@ -100,6 +100,22 @@ async def test_retry_after_holds_for_the_whole_provider(seconds: float) -> None:
     assert w.only.calls[1] <= until + 0.2
 
 
+async def test_a_provider_that_refuses_without_a_time_is_called_ever_more_seldom() -> None:
+    pools = changed(breaker_calls_min=1_000_000)
+    w = world(only=0.0)
+    slots = slots_of(w.clock, w.only.slot(pools=pools), pools=pools)
+    w.only.answer = lambda _message: AWAY
+    for _ in range(600):
+        await outcome(w, slots, sms())
+        await w.clock.pass_by(0.1)
+    assert 20 < len(w.only.calls) < 120  # 24 on average, once the waits are as long as they get
+    w.only.answer = lambda message: AWAY if message.effect_id.endswith("0") else None
+    await w.clock.pass_by(10)
+    before = w.clock.time
+    await outcome(w, slots, *map(sms, range(16)))  # one message in sixteen that is put off does no harm
+    assert w.clock.time == before
+
+
 async def test_while_nobody_can_be_called_nothing_is_claimed() -> None:
     w = world(first=0.01, second=0.01)
     slots = slots_of(w.clock, w.first.slot(), w.second.slot())
@@ -221,7 +237,8 @@ async def test_the_budget_of_tries_again_holds_under_a_total_outage() -> None:
     """Every message fails and comes again, with the breaker out of the way: I15."""
     pools = changed(breaker_calls_min=1_000_000)
     w = world(only=0.0)
-    slots = slots_of(w.clock, w.only.slot(pools=pools), pools=pools)
+    slots = slots_of(w.clock, slot := w.only.slot(pools=pools), pools=pools)
+    slot._hold = lambda _until: None  # nor does the provider get a rest
     w.only.answer = lambda _message: AWAY
     tries: list[tuple[float, int]] = []
     for second in range(120):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.errors import (
     AccountRefusedError,
@@ -19,6 +20,8 @@ from pipeline.notifications.provider import Accepted
 from pipeline.observability.metrics import LatencyByLabel
 
 _AHEAD_S = 0.25  # so much of a rate limit waits for its turn, so that none of it is lost
+_REFUSALS_MIN = 3  # fewer may be about their messages: a relay puts off single recipients
+_HOLD = Backoff(base_s=0.2, ceiling_s=5.0)
 
 
 class Sender(Protocol):
@@ -34,7 +37,8 @@ class ProviderSlot:
     """A provider, how many calls it takes, how fast, and whether it is to be left alone.
 
     `gates`: its own rate limit and its sender's, which other slots may share. `weight` 0: a fallback. Mutable
-    state: `in_flight`, `_held_until` (what the provider last asked for), those of limit, breaker and gates.
+    state: `in_flight`, `_held_until` (what the provider last asked for), `_refusals` (in a row, of those that
+    ask for no time) and `_refused_at` (the last), those of limit, breaker and gates.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class ProviderSlot:
         self._latency = latency
         self._clock = clock
         self._held_until = clock.monotonic()
+        self._refusals = 0
+        self._refused_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"ProviderSlot({self.name}: {self.in_flight} in flight, {self.limit!r}, {self.breaker!r})"
@@ -141,6 +147,7 @@ class ProviderSlot:
     def _answered(self, started: float, *, is_probe: bool) -> None:
         now = self._clock.monotonic()
         took_s = now - started
+        self._refusals = 0
         self.limit.answered(took_s, self.in_flight)
         self.breaker.succeeded(now, is_probe=is_probe)
         self._latency.observe(self.name, took_s)
@@ -154,11 +161,23 @@ class ProviderSlot:
             case AccountRefusedError():
                 self.breaker.refused(now, is_probe=is_probe)
             case ThrottledError(retry_after_s=float() | int() as wait_s):
-                self._held_until = max(self._held_until, now + wait_s)
+                self._hold(now + wait_s)
                 self.limit.overloaded(started, now)
                 self.breaker.succeeded(now, is_probe=is_probe)  # it is there, and says what it wants
             case ThrottledError() | OutcomeUnknownError():
+                self._refused(started, now)
                 self.limit.overloaded(started, now)
                 self.breaker.failed(now, is_probe=is_probe)
             case _:
                 self._answered(started, is_probe=is_probe)
+
+    def _refused(self, started: float, now: float) -> None:
+        if started <= self._refused_at:
+            return  # under way when another was refused: the same trouble
+        self._refused_at = now
+        self._refusals += 1
+        if self._refusals >= _REFUSALS_MIN:
+            self._hold(now + _HOLD.delay_s(1 + self._refusals - _REFUSALS_MIN))
+
+    def _hold(self, until: float) -> None:
+        self._held_until = max(self._held_until, until)
