@@ -8,10 +8,12 @@ import typer
 from rich.console import Console
 
 from consumers.bootstrap import Process, Role
+from consumers.bounces_commands import bounces_app
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
 from consumers.get_commands import get_app
 from consumers.migrate_commands import migrate_app
 from consumers.quarantine_commands import quarantine_app
+from consumers.recipients_commands import recipients_app
 from consumers.retention_commands import retention_app
 from consumers.shards_commands import shards_app
 from consumers.stack_commands import stack_app
@@ -31,6 +33,8 @@ app.add_typer(topology_app, name="topology")
 app.add_typer(migrate_app, name="migrate")
 app.add_typer(get_app, name="get")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(recipients_app, name="recipients")
+app.add_typer(bounces_app, name="bounces")
 app.add_typer(retention_app, name="retention")
 app.add_typer(shards_app, name="shards")
 app.add_typer(stack_app, name="stack")

@@ -28,7 +28,7 @@ class Dispatcher:
 
     `compose` makes a claim's message; `check` raises RecipientRefusedError or ThrottledError when a rule
     forbids sending it, or forbids it now; `send` submits it, given which attempt this is; `leave_out` takes
-    an invoice out of an order's mail. Each raises nothing but errors of pipeline/errors.py. `settle` learns what
+    an invoice out of a mail. Each raises nothing but errors of pipeline/errors.py. `settle` learns what
     became of each message, and raises nothing.
     """
 

@@ -17,6 +17,7 @@ from pipeline.notifications.mail.address import email_address
 from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
 from pipeline.notifications.mail.bounces import Bounce, read_bounces
 from pipeline.notifications.rules.recipients import Recipients
+from pipeline.settings import Settings
 from pipeline.sharding.slots import SLOT_COUNT, slot_of_digest
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.customers import read_persons
@@ -30,6 +31,12 @@ _ALL_SLOTS = range(SLOT_COUNT)
 _ORDERS_MAIL = 2  # the last byte of its effect id; the first 15 tell the order's slot
 _MOVING_S = 0.02
 _TRIES = 50
+
+
+def message_id_domains(settings: Settings) -> frozenset[str]:
+    """Return the domains of our Message-IDs."""
+    relays = [email for email in (settings.email, settings.email_second) if email is not None]
+    return frozenset(email.from_address.rpartition("@")[2].lower() for email in relays)
 
 
 class BounceBook:
