@@ -18,6 +18,7 @@ from pipeline.notifications.mail.quoted_printable import Piece, encode_piece, jo
 from pipeline.notifications.mail.words import COUNTS, LINE_VALUES, SETTINGS, VALUES, Words
 
 # Private-use characters: Jinja passes them on, and no value can hold them, because values are printable.
+_PARENTS_MAX = 16
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 
 
@@ -57,7 +58,7 @@ class Skeleton:
 
 def writes_values_only(environment: Environment, name: str) -> bool:
     """Tell whether a template, and those it extends, only write values out or ask whether there are any."""
-    while True:
+    for _ in range(_PARENTS_MAX):
         assert environment.loader is not None
         source, _, _ = environment.loader.get_source(environment, name)
         tree = environment.parse(source, name)
@@ -72,6 +73,7 @@ def writes_values_only(environment: Environment, name: str) -> bool:
         if not isinstance(parent, nodes.Const):
             return False
         name = parent.value
+    return False  # one that extends itself, by whatever way; rendering it will say so
 
 
 def _is_plain(node: nodes.Node) -> bool:

@@ -52,9 +52,13 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         """Return the variables of templates; docs/how-to/change-a-template.md lists them."""
         first, width = len(VALUES), len(LINE_VALUES)
         rows = (self.values[at : at + width] for at in range(first, len(self.values), width))
+        lines: list[dict[str, Any]] = [dict(zip(LINE_VALUES, row, strict=True)) for row in rows]
+        for line in lines:
+            if line["quantity"].isdecimal():  # and not a mark
+                line["quantity"] = int(line["quantity"])
         return {
             **dict(zip(VALUES, self.values, strict=False)),
-            "lines": [dict(zip(LINE_VALUES, row, strict=True)) for row in rows],
+            "lines": lines,
             **{name: getattr(self, name) for name in (*COUNTS, *SETTINGS)},
         }
 
