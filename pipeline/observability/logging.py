@@ -1,10 +1,16 @@
-"""structlog set-up: JSON lines, or coloured text on a terminal. Third-party loggers are kept short."""
+"""structlog set-up: JSON lines, or coloured text on a terminal. Third-party loggers are kept short.
+
+Nothing that an error quotes gets out: see tracebacks.py.
+"""
 
 import logging
 import sys
+from typing import Any
 
 import orjson
 import structlog
+
+from pipeline.observability.tracebacks import described, error_of
 
 # These quote URLs, frames and values at INFO or DEBUG, which may be personal data.
 _QUIET = ("aio_pika", "aiormq", "aiohttp", "asyncio", "asyncpg", "mail", "twilio", "twilio.http_client")
@@ -23,7 +29,7 @@ def configure_logging(level: str, log_format: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _describe_error,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -34,8 +40,31 @@ def configure_logging(level: str, log_format: str) -> None:
         ),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_ForeignFormatter("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     # It logs each failed attempt to connect; the supervisors say the same, with what to do about it.
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+
+
+def _describe_error(
+    _logger: Any, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Put an error's description in its place."""
+    error = error_of(event.pop("exc_info", None))
+    if error is not None:
+        event["exception"] = described(error)
+    return event
+
+
+class _ForeignFormatter(logging.Formatter):
+    """Lines of libraries: one for each record, and no text of an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record, cut where asyncio goes on with the repr of a task and its error."""
+        record.message = record.getMessage().partition("\n")[0]
+        text = self.formatMessage(record)
+        error = error_of(record.exc_info)
+        return f"{text}\n{described(error)}" if error else text
