@@ -26,6 +26,7 @@ from loadtest.owed_messages import about_to_be_owed, open_messages, states
 from loadtest.pipeline_process import PipelineProcess
 from loadtest.sender_profile import Profile, read_profile, sampling
 from loadtest.sending_figures import Drain, Planned, SendingLoop, drain_of, loop_of
+from loadtest.statement_calls import read_calls, statements
 from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
@@ -81,9 +82,10 @@ class NotificationsBench:
             count = found.sms_count if channel is Channel.SMS else found.mail_count
             with self._process("sender", "notifications") as sender:
                 await self._send(sender, channel, WARM_UP, count)
-                account = self._account(channel, sender=sender)
+                account, before = self._account(channel, sender=sender), await read_calls(self.cluster)
                 rss, seconds, used = await self._send(sender, channel, messages, count, account)
-        return drain_of(messages, seconds, used, rss)
+                ran = statements(before, await read_calls(self.cluster), messages)
+        return drain_of(messages, seconds, used, rss, ran)
 
     async def open_loop(self, orders_per_s: float, seconds: float, seed: int = 7) -> SendingLoop:
         """Publish orders by a Poisson process, with intake and sending in a process each."""

@@ -50,6 +50,8 @@ def print_notifications(report: NotificationsReport, console: Console) -> None:
         for name, drain in drains.items()
     )
     console.print(f"busy, of one core: {busy}. The total is without the stand-in.")
+    for name, drain in drains.items():
+        _print_statements(name, drain, console)
     loop = report.latency
     console.print(
         f"open loop, {loop.orders_per_s:,g} orders and {loop.messages_per_s:,g} messages per s: "
@@ -63,6 +65,19 @@ def print_notifications(report: NotificationsReport, console: Console) -> None:
     for what, wanted, measured, met in report.targets():
         targets.add_row(what, wanted, measured, "met" if met else "missed")
     console.print(targets)
+
+
+def _print_statements(name: str, drain: Drain, console: Console) -> None:
+    table = Table("µs per message", "messages per call", "rows", "mean ms", name, title_justify="left")
+    for one in drain.statements:
+        table.add_row(
+            f"{one.us_per_message}",
+            f"{one.messages_per_call}",
+            f"{one.rows_per_call}",
+            f"{one.mean_ms}",
+            one.begins,
+        )
+    console.print(table)
 
 
 def _print_claims(claims: Claims, console: Console) -> None:

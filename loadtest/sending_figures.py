@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from loadtest.intake_bench import BenchError
+from loadtest.statement_calls import Statement
 
 
 class SendingCpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     sender_share: float
     provider_share: float
     sender_rss_mb: float
+    statements: list[Statement]
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +65,9 @@ class Planned(NamedTuple):
     at: float
 
 
-def drain_of(messages: int, seconds: float, used: dict[str, float], rss: float) -> Drain:
+def drain_of(
+    messages: int, seconds: float, used: dict[str, float], rss: float, ran: list[Statement]
+) -> Drain:
     """Return the figures of a drain; `used`: CPU seconds by part, `rss`: MB."""
     cost = {name: round(cpu_s / messages * 1e6, 1) for name, cpu_s in used.items()}
     return Drain(
@@ -75,6 +79,7 @@ def drain_of(messages: int, seconds: float, used: dict[str, float], rss: float) 
         sender_share=round(used["sender"] / seconds, 2),
         provider_share=round(used["provider"] / seconds, 2),
         sender_rss_mb=round(rss),
+        statements=ran,
     )
 
 
