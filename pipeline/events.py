@@ -138,14 +138,17 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 class InvoiceGenerated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Data of `invoice.generated`. The customer is the order's: an invoice waits for its order."""
+    """Data of `invoice.generated`. The customer is the order's: an invoice waits for its order.
+
+    Without a document, the mail carries one made from the order.
+    """
 
     invoice_id: Key
     order_id: Key
     currency: Currency
     total: Money
     issued_at: Time
-    document: Document
+    document: Document | None = None
     number: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
     def __post_init__(self) -> None:

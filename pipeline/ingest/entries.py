@@ -28,6 +28,7 @@ _BROKER_HEADERS = frozenset(
         "x-first-death-reason", "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
     )
 )  # fmt: skip
+_OWN_MEDIA_TYPE = "application/pdf"  # of the document that is made when upstream sends none
 _ORDER_SMS, _ORDER_EMAIL = b"\x01", b"\x02"  # the last byte of an effect id, as in effect_id_of()
 
 _encode_json = msgspec.json.Encoder().encode
@@ -67,6 +68,7 @@ class EntryBuilder:
 
     def _invoice_row(self, event: InvoiceEvent, slot: int, effect: bytes, payload_hash: bytes) -> InvoiceRow:
         data = event.data
+        document = data.document
         return InvoiceRow(
             slot,
             _event_key(event),
@@ -80,10 +82,10 @@ class EntryBuilder:
             data.currency,
             data.total,
             data.issued_at,
-            data.document.media_type,
-            data.document.filename,
-            self._content(data.document),
-            self._url(data.document),
+            document.media_type if document else _OWN_MEDIA_TYPE,
+            document.filename if document else None,
+            self._content(document) if document else None,
+            self._url(document) if document else None,
             effect + _ORDER_EMAIL,
         )
 

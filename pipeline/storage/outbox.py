@@ -41,7 +41,7 @@ class State(StrEnum):
 
 
 class InvoiceDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """An invoice that a claimed mail carries; `content` or `url`, never both."""
+    """An invoice that a claimed mail carries; `content`, `url` or neither: then one is made."""
 
     invoice_id: str
     number: str | None
@@ -51,6 +51,7 @@ class InvoiceDocument(msgspec.Struct, frozen=True, kw_only=True):
     filename: str | None
     content: bytes | None
     url: str | None
+    issued_at: datetime | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ WHERE slot = $1 AND order_id = $2 AND invoice_id = $3 AND effect_id = $4;
 -- name: documents
 -- The invoices that claimed mails carry, with their documents.
 SELECT v.effect_id, v.invoice_id, v.number, v.currency, v.total, v.media_type, v.filename, v.document,
-       v.document_url
+       v.document_url, v.issued_at
 FROM unnest($1::smallint[], $2::uuid[], $3::text[]) AS t(slot, effect_id, order_id)
 JOIN invoices v ON v.slot = t.slot AND v.order_id = t.order_id AND v.effect_id = t.effect_id
 ORDER BY v.issued_at, v.invoice_id;

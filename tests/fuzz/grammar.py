@@ -72,7 +72,7 @@ def order_data(random: Random, order_id: str) -> dict[str, Any]:
 
 
 def invoice_data(random: Random, order_id: str) -> dict[str, Any]:
-    document = random.choice(({"content_base64": "JVBERi0x"}, {"url": "https://docs.example/a"}))
+    document = random.choice(({"content_base64": "JVBERi0x"}, {"url": "https://docs.example/a"}, None))
     data = {"invoice_id": f"i-{order_id}", "order_id": order_id, "currency": "EUR", "total": "74.40"}
     return {**data, "issued_at": "2026-11-21T11:15:00+01:00", "document": document}
 
