@@ -154,6 +154,8 @@ class Process:
                 new_tasks=self._new_tasks,
                 on_committed=news.tell,
             )
+        if Role.PUBLIC in self._roles and self._settings.public.port:
+            services += self._public_services()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
         return [keeper, *services]
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
+from real_stack import Bench
 
 from consumers.public.server import PublicListener
 from consumers.public.services import Sinks, public_listener
@@ -215,6 +216,16 @@ async def running_site(**changes: Any) -> AsyncIterator[Site]:
     finally:
         await listener.stop()
     assert crashes == []
+
+
+async def sms_row(bench: Bench, order_id: str = "o-1") -> dict[str, Any]:
+    """Return the ledger's row of an order's SMS."""
+    rows = await bench.rows(
+        "SELECT slot, effect_id, attempts, state, reason, provider, provider_id, provider_status, "
+        "accepted_at, settled_at FROM outbox WHERE channel = 'sms' AND order_id = $1",
+        order_id,
+    )
+    return rows[0] if rows else {"state": None}
 
 
 def now_s() -> int:

@@ -1,0 +1,214 @@
+"""The public listener on real shards: words in any order, moved slots, a shard away, opt-outs, bounces."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+import pytest
+from public_requests import bounce_headers
+from public_site import BOUNCE_SECRET, SECRET, sms_row
+from real_stack import Bench, order_event
+
+from consumers.public.services import public_services
+from pipeline.clock import SystemClock
+from pipeline.lifecycle import Tasks
+from pipeline.notifications.callbacks.links import Links
+from pipeline.notifications.callbacks.seals import Seals
+from pipeline.notifications.rules.recipients import Recipients
+from pipeline.observability.metrics import Metrics
+from pipeline.settings import PublicSettings, Settings
+from pipeline.sharding.router import Router
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.outbox import Channel
+from stack.ports import HOST
+from stack.twilio.signature import sign
+
+pytestmark = pytest.mark.integration
+
+
+class Listening:
+    """The services on a cluster, and requests to them."""
+
+    def __init__(self, settings: Settings, port: int, http: aiohttp.ClientSession) -> None:
+        self.settings = settings
+        self.base = f"http://{HOST}:{port}"
+        self._http = http
+
+    async def say(self, slot: int, effect_id: Any, status: str, sid: str = "SM" + "a" * 32) -> int:
+        seal = Seals([SECRET]).seal(slot, effect_id, 1)
+        fields = {
+            "AccountSid": self.settings.sms.account_sid,
+            "MessageSid": sid,
+            "MessageStatus": status,
+        }
+        path = f"/twilio/status/{seal}"
+        signature = sign(self.settings.sms.auth_token, self.settings.public.base_url + path, fields)
+        return await self.post(path, data=fields, headers={"X-Twilio-Signature": signature})
+
+    async def post(self, path: str, **request: Any) -> int:
+        async with self._http.post(self.base + path, **request) as answer:
+            return answer.status
+
+
+@asynccontextmanager
+async def listening_on(cluster: Cluster, settings: Settings, **changes: Any) -> AsyncIterator[Listening]:
+    public = PublicSettings(
+        base_url="https://hooks.example", secret=SECRET, bounce_secret=BOUNCE_SECRET, **changes
+    )
+    settings = msgspec.structs.replace(settings, public=public)
+    crashes: list[BaseException] = []
+    services = public_services(
+        settings,
+        cluster,
+        metrics=Metrics(),
+        clock=SystemClock(),
+        new_tasks=lambda: Tasks(lambda _name, error: crashes.append(error)),
+    )
+    for service in services:
+        await service.start()
+    try:
+        async with aiohttp.ClientSession() as http:
+            yield Listening(settings, services[-1].port, http)
+    finally:
+        for service in reversed(services):
+            await service.stop()
+    assert crashes == []
+
+
+async def accepted_sms(bench: Bench, run_pipeline, count: int = 1) -> list[dict[str, Any]]:
+    with run_pipeline(notifications_grace_window_s="0"):
+        await bench.publish(*(order_event(f"o-{number}") for number in range(1, count + 1)))
+        await bench.until_quiet(count)
+    return [await sms_row(bench, f"o-{number}") for number in range(1, count + 1)]
+
+
+async def test_words_in_any_order_and_repeated_only_go_forward(
+    bench: Bench, run_pipeline, settings: Settings
+) -> None:
+    [row] = await accepted_sms(bench, run_pipeline)
+    said = ["sent", "delivered", "sending", "queued", "undelivered", "delivered", "nonsense"]
+    async with listening_on(bench.cluster, settings) as listening:
+        for status in (*said, *said):
+            assert await listening.say(row["slot"], row["effect_id"], status, row["provider_id"]) == 204
+        assert (await sms_row(bench))["state"] == "delivered"
+        assert await listening.say(row["slot"], row["effect_id"], "sent", "SM" + "b" * 32) == 204
+    after = await sms_row(bench)
+    assert (after["state"], after["provider_id"]) == ("delivered", row["provider_id"])
+    notes = await bench.rows("SELECT detail FROM effect_note WHERE what = 'status'")
+    assert len([note for note in notes if "other_id" in note["detail"]]) == 1
+
+
+async def test_a_word_about_a_message_nobody_knows_is_taken(bench: Bench, settings: Settings) -> None:
+    async with listening_on(bench.cluster, settings) as listening:
+        assert await listening.say(5, uuid4(), "sent") == 204
+
+
+async def test_an_old_map_leads_to_the_right_shard_in_the_end(
+    bench: Bench, run_pipeline, settings: Settings
+) -> None:
+    rows = await accepted_sms(bench, run_pipeline, 6)
+    cluster = bench.cluster
+    right = cluster.router.shard_map
+    first, second = cluster.shards
+    swapped = tuple(second if owner == first else first for owner in right.owners)
+    cluster.router = Router(msgspec.structs.replace(right, epoch=0, owners=swapped))
+    async with listening_on(cluster, settings) as listening:
+        answers = await asyncio.gather(
+            *(listening.say(row["slot"], row["effect_id"], "delivered", row["provider_id"]) for row in rows)
+        )
+    assert answers == [204] * 6
+    states = {(await sms_row(bench, f"o-{number}"))["state"] for number in range(1, 7)}
+    assert states == {"delivered"}
+    assert cluster.router.shard_map == right
+
+
+async def test_while_a_shard_is_away_its_callbacks_are_answered_503(
+    bench: Bench, run_pipeline, settings: Settings
+) -> None:
+    rows = await accepted_sms(bench, run_pipeline, 8)
+    gone, here = bench.cluster.shards
+    with socket.create_server((HOST, 0)) as closed:
+        nobody = f"postgresql://postorder@{HOST}:{closed.getsockname()[1]}/postorder"
+    shards = tuple(
+        msgspec.structs.replace(shard, primary=nobody) if shard.name == gone else shard
+        for shard in settings.shards
+    )
+    cluster = Cluster(msgspec.structs.replace(settings, shards=shards))
+    await cluster[here].primary.open()
+    await cluster.load_map()
+    try:
+        async with listening_on(cluster, settings, answer_timeout_s=3.0) as listening:
+            for row in rows:
+                owner = cluster.router.shard_of(row["slot"])
+                answer = await listening.say(row["slot"], row["effect_id"], "delivered", row["provider_id"])
+                assert answer == (503 if owner == gone else 204)
+    finally:
+        await cluster.close()
+    owners = {bench.cluster.router.shard_of(row["slot"]) for row in rows}
+    assert owners == {gone, here}
+    for number, row in enumerate(rows, start=1):
+        is_here = bench.cluster.router.shard_of(row["slot"]) == here
+        assert (await sms_row(bench, f"o-{number}"))["state"] == ("delivered" if is_here else "accepted")
+
+
+async def test_one_click_takes_an_address_off(bench: Bench, settings: Settings) -> None:
+    address = "Ada@Example.com"
+    async with listening_on(bench.cluster, settings) as listening:
+        link = Links(listening.settings.public).unsubscribe(address)
+        assert link is not None
+        assert "ada" not in link.lower()
+        path = link.removeprefix(listening.settings.public.base_url)
+        assert await listening.post(path, data={"List-Unsubscribe": "One-Click"}) == 200
+    row = await Recipients(bench.cluster, clock=SystemClock()).show(Channel.EMAIL, address)
+    assert (row.state, row.reason) == ("out", "unsubscribe")
+
+
+async def test_a_bounce_makes_the_mail_undelivered_and_takes_the_address_off(
+    bench: Bench, run_pipeline, settings: Settings
+) -> None:
+    await accepted_sms(bench, run_pipeline)
+    [mail] = await bench.mails()
+    headers = {name.lower(): value for name, value in mail["parsed"]["headers"]}
+    report = dsn(headers["message-id"], "o-1@example.com")
+    async with listening_on(bench.cluster, settings) as listening:
+        for _ in range(2):
+            signed = dict([("Content-Type", "message/rfc822"), *bounce_headers(report)])
+            assert await listening.post("/mail/bounces", data=report, headers=signed) == 204
+    [row] = await bench.rows("SELECT state, reason FROM outbox WHERE channel = 'email'")
+    assert row == {"state": "undelivered", "reason": "5.1.1"}
+    known = await Recipients(bench.cluster, clock=SystemClock()).show(Channel.EMAIL, "o-1@example.com")
+    assert (known.state, known.reason) == ("out", "bounce:5.1.1")
+
+
+def dsn(message_id: str, address: str) -> bytes:
+    return f"""From: MAILER-DAEMON@relay.example
+To: orders@shop.example
+Subject: Undelivered Mail Returned to Sender
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="x"
+
+--x
+Content-Type: text/plain
+
+No such user.
+--x
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; relay.example
+
+Final-Recipient: rfc822; {address}
+Action: failed
+Status: 5.1.1
+
+--x
+Content-Type: text/rfc822-headers
+
+Message-ID: {message_id}
+
+--x--
+""".replace("\n", "\r\n").encode()
