@@ -5,6 +5,7 @@ Nothing that an error quotes gets out: see tracebacks.py.
 
 import logging
 import sys
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -43,10 +44,19 @@ def configure_logging(level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_ForeignFormatter("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    sys.excepthook = _log_uncaught
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     # It logs each failed attempt to connect; the supervisors say the same, with what to do about it.
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what nobody caught, in place of Python's own traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        structlog.get_logger(__name__).critical("program.crashed", exc_info=error)
 
 
 def _describe_error(

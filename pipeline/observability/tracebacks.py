@@ -1,7 +1,7 @@
 """Errors as log lines may show them: where they happened and what kind they are, never what they quote.
 
-The text of a foreign error is made of the values at hand: a name that cannot be encoded, a key that is missing,
-a row that a constraint refuses. Only texts of our own errors are known to hold no personal data.
+The text of a foreign error is made of the values at hand: a name that cannot be encoded, a key that is
+missing, a row that a constraint refuses. Only texts of our own errors are known to hold no personal data.
 """
 
 import errno
