@@ -24,6 +24,11 @@ class LatencyHistogram(Collector):
         self._counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
         self._sum_s = 0.0
 
+    def observe(self, value_s: float) -> None:
+        """Count a value in seconds."""
+        self._counts[bisect_left(LATENCY_BUCKETS_S, value_s)] += 1
+        self._sum_s += value_s
+
     def observe_all(self, values_s: Sequence[float]) -> None:
         """Count values in seconds."""
         counts = self._counts
@@ -53,10 +58,14 @@ class LatencyByLabel(Collector):
 
     def observe(self, value: str, seconds: float) -> None:
         """Count seconds under a value of the label."""
+        self.under(value).observe(seconds)
+
+    def under(self, value: str) -> LatencyHistogram:
+        """Return the histogram of a value of the label."""
         histogram = self._histograms.get(value)
         if histogram is None:
             histogram = self._histograms[value] = LatencyHistogram(self._name, self._documentation)
-        histogram.observe_all((seconds,))
+        return histogram
 
     def collect(self) -> Iterator[Metric]:
         """Return the histograms as one of the library's."""

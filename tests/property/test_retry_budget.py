@@ -39,8 +39,8 @@ def test_tries_again_that_succeed_are_free(steps) -> None:
         assert budget.begin(attempt, now)
         if is_held:
             budget.not_made(attempt, now, now + gap)
-        else:
-            budget.succeeded(attempt, now, now + gap)
+        elif attempt > 1:
+            budget.give_back(now, now + gap)
         now += gap
     assert budget.left(now + 120) == 6
 

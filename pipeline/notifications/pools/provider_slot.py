@@ -61,7 +61,7 @@ class ProviderSlot:
         self._provider = provider
         self._gates = gates
         self._wait_max_s = wait_max_s
-        self._latency = latency
+        self._latency = latency.under(provider.name)
         self._clock = clock
         self._held_until = clock.monotonic()
         self._refusals = 0
@@ -90,16 +90,17 @@ class ProviderSlot:
 
     async def send(self, message: Any) -> Accepted:
         """Send a message when its turn has come. Raises HeldBackError if that is too far off; see Sender."""
-        if (closed_s := self.breaker.closed_for_s(self._clock.monotonic())) > 0:
+        now = self._clock.monotonic()
+        if (closed_s := self.breaker.closed_for_s(now)) > 0:
             raise self._left_alone(closed_s)
-        await self._await_hold()
-        if self._gates:
-            await self._enter_gates()
-        is_probe = self.breaker.begin(self._clock.monotonic())
+        if self._held_until > now or self._gates:
+            await self._await_turn()
+            now = self._clock.monotonic()
+        is_probe = self.breaker.begin(now)
         if is_probe is None:
             self._put_back(self._gates)
             raise self._left_alone(self._wait_max_s)
-        return await self._call(message, is_probe=is_probe)
+        return await self._call(message, now, is_probe=is_probe)
 
     def _left_alone(self, for_s: float) -> HeldBackError:
         return HeldBackError("circuit_open", f"{self.name} is left alone", for_s)
@@ -111,7 +112,8 @@ class ProviderSlot:
                 raise HeldBackError("retry_after", f"{self.name} asked to be left alone", wait_s)
             await self._clock.sleep(wait_s)
 
-    async def _enter_gates(self) -> None:
+    async def _await_turn(self) -> None:
+        await self._await_hold()
         entered: list[RateGate] = []
         try:
             for gate in self._gates:
@@ -127,8 +129,7 @@ class ProviderSlot:
         for gate in gates:
             gate.put_back()
 
-    async def _call(self, message: Any, *, is_probe: bool) -> Accepted:
-        started = self._clock.monotonic()
+    async def _call(self, message: Any, started: float, *, is_probe: bool) -> Accepted:
         self.in_flight += 1
         try:
             accepted = await self._provider.send(message)
@@ -150,7 +151,7 @@ class ProviderSlot:
         self._refusals = 0
         self.limit.answered(took_s, self.in_flight)
         self.breaker.succeeded(now, is_probe=is_probe)
-        self._latency.observe(self.name, took_s)
+        self._latency.observe(took_s)
 
     def _learn(self, error: ProviderError, started: float, *, is_probe: bool) -> None:
         """Draw conclusions from an error about the provider, not about its message."""

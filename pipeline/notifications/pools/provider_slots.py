@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.clock import Clock
-from pipeline.errors import HeldBackError, ThrottledError
+from pipeline.errors import HeldBackError, ProviderError, ThrottledError
 from pipeline.notifications.pools.provider_slot import ProviderSlot
 from pipeline.notifications.pools.rate_gate import RecipientRates
 from pipeline.notifications.pools.retry_budget import RetryBudget
@@ -43,6 +43,7 @@ class ProviderSlots:
         self._credit = dict.fromkeys(self.slots, 0)
         self._held_back = metrics.held_back
         self._clock = clock
+        self._workers = self.ceiling
         self._publish(metrics)
 
     def __repr__(self) -> str:
@@ -61,13 +62,15 @@ class ProviderSlots:
         """How many messages may be worked on at once.
 
         While no slot can be called: all there are room for, so that what was claimed is given back at once.
+        Found anew before each claim and after each failure; in between nothing much can change.
         """
-        return sum(slot.room() for slot in self._callable()) or self.ceiling
+        return self._workers
 
     def places(self) -> int:
         """How many messages may be in the pool: as many more as are worked on; one while that is a probe."""
         slots = self._callable()
         room = sum(slot.room() for slot in slots)
+        self._workers = room or self.ceiling
         return room if all(slot.breaker.takes_one for slot in slots) else 2 * room
 
     async def until_open(self) -> None:
@@ -85,12 +88,13 @@ class ProviderSlots:
     async def send(self, message: Any, attempt: int) -> Accepted:
         """Send a message: the `attempt`th time (1, 2, …). Raises HeldBackError; else see SmsProvider."""
         try:
+            if not self._recipients.is_limited:
+                return await self._within_budget(message, attempt)
             gate = await self._recipients.enter(message.to)
             try:
                 return await self._within_budget(message, attempt)
             except HeldBackError:
-                if gate is not None:
-                    gate.put_back()
+                gate.put_back()
                 raise
         except HeldBackError as error:
             self._held_back.labels(self._channel, error.code).inc()
@@ -105,25 +109,33 @@ class ProviderSlots:
         except HeldBackError:
             self.budget.not_made(attempt, began, self._clock.monotonic())
             raise
-        self.budget.succeeded(attempt, began, self._clock.monotonic())
+        if attempt > 1:
+            self.budget.give_back(began, self._clock.monotonic())
         return accepted
 
     async def _through_some(self, message: Any) -> Accepted:
+        if len(self.slots) == 1:
+            return await self._through(self.slots[0], message)
         errors: list[ThrottledError] = []
         left = list(self.slots)
         while left:
             slot = self._next(left)
             left.remove(slot)
             try:
-                return await slot.send(message)
+                return await self._through(slot, message)
             except ThrottledError as error:
                 errors.append(error)
         raise _summary(errors)
 
+    async def _through(self, slot: ProviderSlot, message: Any) -> Accepted:
+        try:
+            return await slot.send(message)
+        except ProviderError:
+            self.places()  # fewer may be worked on from now on
+            raise
+
     def _next(self, slots: list[ProviderSlot]) -> ProviderSlot:
         """Return the slot whose turn it is; one that cannot be called only when there is no other."""
-        if len(slots) == 1:
-            return slots[0]
         ready = [slot for slot in slots if not slot.closed_for_s()]
         for slot in ready:
             if slot.breaker.wants_probe:

@@ -71,10 +71,13 @@ class RecipientRates:
     def __repr__(self) -> str:
         return f"RecipientRates({self._rate_per_s * 60:g}/min, {len(self._gates)} recipients)"
 
-    async def enter(self, recipient: str) -> RateGate | None:
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._rate_per_s > 0
+
+    async def enter(self, recipient: str) -> RateGate:
         """Take a token of a recipient's; return where to put it back. Raises HeldBackError."""
-        if not self._rate_per_s:
-            return None
         gate = self._gates.get(recipient)
         if gate is None:
             gate = RateGate(self._rate_per_s, wait_max_s=self._wait_max_s, clock=self._clock)

@@ -48,7 +48,6 @@ class RetryBudget:
         """Take back a try that was not made after all."""
         (self._first if attempt <= 1 else self._again).withdraw(began, now)
 
-    def succeeded(self, attempt: int, began: float, now: float) -> None:
-        """Take back what a try again cost."""
-        if attempt > 1:
-            self._again.withdraw(began, now)
+    def give_back(self, began: float, now: float) -> None:
+        """Return what a try again cost that has succeeded."""
+        self._again.withdraw(began, now)
