@@ -60,6 +60,7 @@ def nested(depth: int) -> bytes:
 HOSTILE = {
     "nested": nested(10_000),
     "nested as deep as allowed": nested(20) + b"--b19\n" * 100_000,
+    "nested, and many lines": nested(200) + b"x\n" * 120_000,
     "one long line": b"Subject: " + b"x" * 1_000_000,
     "many headers": b"X-A: b\n" * 120_000,
     "many recipients": b"X-Failed-Recipients: " + b"a@b.c, " * 140_000,
@@ -83,6 +84,19 @@ def test_hostile_input_is_read_in_bounded_time(name: str) -> None:
     began = time.process_time()
     assert len(read_bounces(raw, OURS)) <= 20
     assert time.process_time() - began < 1.5  # 0.4 on a quiet machine
+
+
+@pytest.mark.parametrize(("levels", "found"), [(19, 1), (20, 0)])
+def test_a_mail_in_too_many_mails_is_not_read(levels: int, found: int) -> None:
+    raw = mail_of(CASES[0]).replace(b"\nHello\n", b"\n" + nested(levels))
+    assert len(read_bounces(raw, OURS)) == found
+
+
+@pytest.mark.parametrize(("parts", "found"), [(900, 1), (1100, 0)])
+def test_a_mail_of_too_many_parts_is_not_read(parts: int, found: int) -> None:
+    raw = mail_of(CASES[0]).replace(b"\n--B1/mx.example.net\n", b"\n--B1/mx.example.net\n\nx" * parts, 1)
+    raw += b"\n--B1/mx.example.net\n" + mail_of(CASES[0])
+    assert len(read_bounces(raw, OURS)) == found
 
 
 def test_of_a_large_mail_the_beginning_is_read() -> None:

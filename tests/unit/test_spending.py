@@ -31,6 +31,7 @@ class Table:
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
         self.is_away = False
+        self.is_unread = False
 
     async def add(self, segments) -> None:
         self._answer()
@@ -38,6 +39,8 @@ class Table:
 
     async def last_hour(self) -> Counter[str]:
         self._answer()
+        if self.is_unread:
+            raise StorageUnavailableError("a: slow")
         return Counter(self.rows)
 
     def _answer(self) -> None:
@@ -119,6 +122,22 @@ async def test_what_a_shard_that_is_away_said_last_counts_on_and_nothing_is_lost
     await book.look()
     assert shards.tables["b"].rows == {"49": 4}
     assert code_of(book, BERLIN) == "spend_total"
+
+
+async def test_what_was_written_and_cannot_be_read_counts_once() -> None:
+    shards = Shards()
+    book = spending(shards, spend_segments_per_hour=4)
+    shards.tables["a"].is_unread = True
+    book.add(BERLIN, 3)
+    for _ in range(3):
+        await book.look()
+    assert code_of(book, BERLIN) is None
+    book.add(BERLIN, 1)
+    await book.look()
+    assert code_of(book, BERLIN) == "spend_total"
+    shards.tables["a"].is_unread = False
+    await book.look()
+    assert "4 segments" in repr(book)
 
 
 async def test_without_limits_no_shard_is_asked_and_nothing_waits() -> None:
