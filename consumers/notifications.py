@@ -101,6 +101,11 @@ def notification_services(
     rules = sending_rules(settings, cluster, metrics, clock, new_tasks)
     providers = Providers(settings, metrics, clock, book.complete)
 
+    async def check(claim: Claim, message: Any) -> None:
+        if settings.rules.quiet_kinds:  # they go by the person's number and country, which the book knows
+            claim = await book.complete(claim)
+        await rules.check(claim, message)
+
     async def leave_out(claim: Claim, invoice_id: str) -> None:
         await cluster[claim.shard].outbox.leave_out(claim, invoice_id)
 
@@ -112,7 +117,7 @@ def notification_services(
             cluster=cluster,
             dispatcher=Dispatcher(
                 compose=compose,
-                check=rules.check,
+                check=check,
                 send=slots.send,
                 leave_out=leave_out,
                 settle=rules.settled,
@@ -146,6 +151,7 @@ def notification_services(
             attempts_max=settings.notifications.attempts_max,
             metrics=metrics,
         ),
+        tell=news.tell,
         interval_s=settings.notifications.sweep_interval_s,
         metrics=metrics,
         clock=clock,
