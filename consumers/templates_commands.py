@@ -8,12 +8,14 @@ import typer
 
 from consumers.command import ConfigOption, config_path
 from pipeline.errors import SettingsError
+from pipeline.notifications.mail.invoice_pdf import invoice_pdf
 from pipeline.notifications.mail.lint import lint
 from pipeline.notifications.mail.mime import MailWriter
 from pipeline.notifications.mail.samples import SAMPLE_TO, SAMPLE_URL, sample_variants
 from pipeline.notifications.mail.templates import Templates, templates_of
+from pipeline.notifications.notification import Attachment
 from pipeline.settings import EmailSettings, NotificationSettings, load_settings
-from pipeline.storage.outbox import Kind
+from pipeline.storage.outbox import Claim, InvoiceDocument, Kind
 
 templates_app = typer.Typer(help="The texts of SMS and e-mails.", no_args_is_help=True)
 
@@ -68,7 +70,8 @@ def _preview(templates: Templates, writer: MailWriter, kind: Kind, locale: str, 
         else:
             read = templates.read(claim, SAMPLE_URL)
             text = f"Subject: {read.subject}\n\n{read.text}"
-            mail = templates.email(claim, SAMPLE_TO, (), SAMPLE_URL)
+            invoices = tuple(_attachment(templates, claim, invoice) for invoice in claim.invoices[:1])
+            mail = templates.email(claim, SAMPLE_TO, invoices, SAMPLE_URL)
             eml = writer.write(mail, datetime.now(UTC))
             found = {f"{stem}.txt": text, f"{stem}.html": read.html, f"{stem}.eml": eml}
         if text not in seen:
@@ -77,6 +80,11 @@ def _preview(templates: Templates, writer: MailWriter, kind: Kind, locale: str, 
     for name, content in files.items():
         (out / name).write_bytes(content.encode() if isinstance(content, str) else content)
     return [out / name for name in files]
+
+
+def _attachment(templates: Templates, claim: Claim, invoice: InvoiceDocument) -> Attachment:
+    content = invoice_pdf(templates.invoice(claim, invoice))
+    return Attachment(filename="invoice.pdf", media_type="application/pdf", content=content)
 
 
 def _settings(config: Path | None) -> tuple[NotificationSettings, EmailSettings]:

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from pipeline.notifications.mail.address import email_address
 from pipeline.notifications.mail.documents import DocumentFetcher
+from pipeline.notifications.mail.invoice_maker import InvoiceMaker
 from pipeline.notifications.mail.templates import Templates
-from pipeline.notifications.notification import Email, Sms
+from pipeline.notifications.notification import Attachment, Email, Sms
 from pipeline.notifications.sms.composition import SmsComposition
-from pipeline.storage.outbox import Claim
+from pipeline.storage.outbox import Claim, InvoiceDocument
 
 
 def _nowhere(_address: str) -> None:
@@ -32,6 +33,7 @@ class Composer:
     ) -> None:
         self._templates = templates
         self._documents = documents
+        self._invoices = InvoiceMaker(templates)
         self._complete = complete
         self._sms = sms
         self._unsubscribe_url = unsubscribe_url
@@ -45,5 +47,10 @@ class Composer:
         """Compose a mail."""
         claim = await self._complete(claim)
         to = email_address(claim.email)
-        attachments = [await self._documents.attachment(invoice) for invoice in claim.invoices]
+        attachments = [await self._attachment(claim, invoice) for invoice in claim.invoices]
         return self._templates.email(claim, to, tuple(attachments), self._unsubscribe_url(to))
+
+    async def _attachment(self, claim: Claim, invoice: InvoiceDocument) -> Attachment:
+        if invoice.content is None and invoice.url is None:
+            return await self._invoices.attachment(claim, invoice)
+        return await self._documents.attachment(invoice)

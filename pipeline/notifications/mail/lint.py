@@ -44,6 +44,8 @@ def _missing(templates: Templates) -> Iterator[str]:
     if not templates.locales.chain(None):
         yield "templates: the language of notifications.default_locale has none, and neither has English"
     for language in templates.languages:
+        if not {language, language.partition("-")[0]} & templates.labels.keys():
+            yield f"template {language}/invoice.toml: is missing"
         for kind, endings in PARTS.items():
             for ending in endings:
                 own = [f"{language}/{kind}{ending}", f"{language.partition('-')[0]}/{kind}{ending}"]

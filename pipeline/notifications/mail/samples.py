@@ -50,17 +50,17 @@ def sample_claim(kind: Kind, locale: str, *, name: str | None = None, **changes:
         "currency": _CURRENCIES.get(language, "EUR"),
         "total": "15062.40",
         "lines": orjson.dumps(_LINES).decode(),
-        "invoices": (sample_invoice(),) if kind is Kind.INVOICE_EMAIL else (),
+        "invoices": (sample_invoice(_CURRENCIES.get(language, "EUR")),) if kind is Kind.INVOICE_EMAIL else (),
     }
     return Claim(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def sample_invoice() -> InvoiceDocument:
+def sample_invoice(currency: str = "EUR") -> InvoiceDocument:
     """Return an invoice for which upstream sent no document."""
     return InvoiceDocument(
         invoice_id="invoice-1",
         number="2026-0042",
-        currency="EUR",
+        currency=currency,
         total="15062.40",
         media_type="application/pdf",
         filename=None,

@@ -9,26 +9,29 @@ import msgspec
 from jinja2 import (
     BaseLoader,
     ChoiceLoader,
+    Environment,
     FileSystemLoader,
     PackageLoader,
     PrefixLoader,
     StrictUndefined,
     Template,
     TemplateError,
+    TemplateNotFound,
     TemplateSyntaxError,
     select_autoescape,
 )
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.errors import RejectedError, SettingsError
+from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Locales, Style
 from pipeline.notifications.mail.mime import alternatives
 from pipeline.notifications.mail.quoted_printable import encode
 from pipeline.notifications.mail.skeleton import Skeleton, marked, writes_values_only
-from pipeline.notifications.mail.words import Words, one_line, sms_words_of, words_of
+from pipeline.notifications.mail.words import Words, invoice_of, one_line, sms_words_of, words_of
 from pipeline.notifications.notification import Attachment, Email, Sms
 from pipeline.settings import NotificationSettings
-from pipeline.storage.outbox import Claim, Kind
+from pipeline.storage.outbox import Claim, InvoiceDocument, Kind
 
 SUBJECT_CHARS_MAX = 200
 RENDERED_CHARS_MAX = 400_000  # of one part; a template that writes more is broken
@@ -127,6 +130,7 @@ class Templates:
         languages = {found["language"] for name in self._templates if (found := _NAME(name))}
         self.locales = Locales(languages, default_locale)
         self._parts = {name: self._part_of(name) for name in self._templates if _NAME(name)}
+        self.labels = _read_labels(self.environment, languages)
         self._found: dict[tuple[str, Kind, str], _Part] = {}
 
     @property
@@ -182,6 +186,15 @@ class Templates:
             html=self._part(style, kind, ".html").render(words),
         )
 
+    def invoice(self, claim: Claim, invoice: InvoiceDocument) -> Invoice:
+        """Return what an invoice of our own states."""
+        style = self.locales.find(claim.locale)
+        return invoice_of(claim, invoice, style, labels=self._labels(style), shop=self._shop, zone=self._zone)
+
+    def _labels(self, style: Style) -> InvoiceLabels:
+        chain = self.locales.chain(style.language)
+        return next(self.labels[language] for language in chain if language in self.labels)
+
     def subject_lines(self, claim: Claim) -> int:
         """Return how many lines the template of a subject has; they would be made one."""
         style, words = self._words(claim, None)
@@ -206,6 +219,24 @@ class Templates:
             names = (f"{language}/{kind}{ending}" for language in self.locales.chain(style.language))
             part = self._found[key] = next(self._parts[name] for name in names if name in self._parts)
         return part
+
+
+def _read_labels(environment: Environment, languages: set[str]) -> dict[str, InvoiceLabels]:
+    """Return the words of invoices of the languages that have them."""
+    assert environment.loader is not None
+    labels, problems = {}, []
+    for language in sorted(languages):
+        name = f"{language}/invoice.toml"
+        try:
+            source, _, _ = environment.loader.get_source(environment, name)
+            labels[language] = msgspec.toml.decode(source, type=InvoiceLabels)
+        except TemplateNotFound:
+            continue
+        except msgspec.DecodeError as error:
+            problems.append(f"template {name}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return labels
 
 
 def templates_of(settings: NotificationSettings) -> Templates:

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Style
-from pipeline.storage.outbox import Claim
+from pipeline.storage.outbox import Claim, InvoiceDocument
 
 NAME_CHARS_MAX = 60
 TITLE_CHARS_MAX = 200
@@ -104,6 +105,27 @@ def sms_words_of(claim: Claim, style: Style, *, shop: str, zone: tzinfo) -> Word
             "",
             "",
         ],
+    )
+
+
+def invoice_of(
+    claim: Claim, invoice: InvoiceDocument, style: Style, *, labels: InvoiceLabels, shop: str, zone: tzinfo
+) -> Invoice:
+    """Return what an invoice of our own states: the order's lines, and the invoice's total."""
+    issued_at = (invoice.issued_at or claim.created_at).astimezone(zone)
+    return Invoice(
+        labels=labels,
+        shop=shop,
+        number=one_line(invoice.number or invoice.invoice_id),
+        order=one_line(claim.number or claim.order_id),
+        date=style.date(issued_at.date()),
+        issued_at=issued_at,
+        customer=one_line(claim.customer_name or ""),
+        total=style.money(invoice.total, invoice.currency),
+        lines=tuple(
+            (one_line(line.title or line.sku), str(line.quantity), style.money(_amount(line), claim.currency))
+            for line in _decode_lines(claim.lines)
+        ),
     )
 
 
