@@ -189,6 +189,13 @@ async def test_what_was_not_sent_counts_no_more(make_book, shards: Shards) -> No
     assert shards.counts[ADA] == 0
 
 
+async def test_a_drain_waits_until_it_was_taken_back(make_book, shards: Shards) -> None:
+    book = make_book(cap=1)
+    book.take_back(await book.admit(ADA))
+    await book.drain()
+    assert shards.counts[ADA] == 0
+
+
 async def test_without_a_cap_nothing_is_taken_back(make_book, shards: Shards) -> None:
     book = make_book()
     book.take_back(await book.admit(ADA))

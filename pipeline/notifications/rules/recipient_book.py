@@ -123,6 +123,10 @@ class RecipientBook:
             self._tasks.start(self._take_back(), "counts taken back")
         self._returned[passed.recipient, passed.day] += 1
 
+    async def drain(self) -> None:
+        """Count no more what was not sent: whoever asks has finished before."""
+        await self._tasks.join()
+
     async def stop(self) -> None:
         """End: nobody may ask any more. What was to be counted no more stays counted."""
         await self._tasks.cancel()

@@ -128,8 +128,10 @@ class SendingRules:
         await self._spending.start()
 
     async def drain(self) -> None:
-        """Write what was spent: whoever sends has finished before."""
+        """Write what was spent, and count no more what was not sent: whoever sends has finished before."""
         await self._spending.drain()
+        for book in self._books.values():
+            await book.drain()
 
     async def stop(self) -> None:
         """End."""
