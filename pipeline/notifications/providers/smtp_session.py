@@ -20,12 +20,18 @@ from pipeline.errors import (
     RejectedError,
     ThrottledError,
 )
-from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
+from pipeline.notifications.providers.smtp_judgement import (
+    CLOSING,
+    ENVELOPE,
+    GO_AHEAD,
+    OK,
+    TEMPORARY,
+    envelope_problem,
+    refusal,
+    reset_problem,
+)
 from pipeline.notifications.providers.smtp_replies import NotAReplyError, Reply, ReplyReader
 
-_OK, _FORWARDING, _GO_AHEAD, _CLOSING = 250, 251, 354, 421
-_FULL = 552  # at RCPT it is to be taken for 452 (RFC 5321 4.5.3.1.10): later
-_TEMPORARY, _PERMANENT = 400, 500
 _END = b".\r\n"
 _TALKS_TOO_MUCH = "the relay says more than it was asked"
 _is_path = re.compile(r"[!-;=?-~]{1,320}").fullmatch
@@ -185,26 +191,26 @@ class SmtpSession(asyncio.Protocol):
             case Stage.NO_TEXT:
                 assert self._refused is not None
                 # A 250 would be to a mail that nobody was to get: not a server to go on with.
-                self._end(self._refused, is_sound=reply.code >= _TEMPORARY and reply.code != _CLOSING)
+                self._end(self._refused, is_sound=reply.code >= TEMPORARY and reply.code != CLOSING)
             case Stage.QUITTING:
                 self._end(None)
             case _:
                 self.abort()
 
     def _envelope(self, reply: Reply) -> None:
-        if reply.code == _CLOSING:
+        if reply.code == CLOSING:
             self._end(ThrottledError(reply.status, "the relay closes the session"), is_sound=False)
             return
         place = len(self._replies) - self._has_reset  # 1: MAIL, 2: RCPT, 3: DATA
         problem = self._problem()
-        if place == len(_ENVELOPE):
+        if place == len(ENVELOPE):
             self._envelope_done(problem, reply)
         elif not self._pipelining:
             self._next_command(problem, reply)
 
     def _next_command(self, problem: ProviderError | None, reply: Reply) -> None:
         if problem is not None:
-            self._end(problem, is_sound=reply.code >= _TEMPORARY)
+            self._end(problem, is_sound=reply.code >= TEMPORARY)
         elif not self._is_read:
             self._end(ThrottledError("bad_reply", _TALKS_TOO_MUCH), is_sound=False)
         else:
@@ -213,14 +219,14 @@ class SmtpSession(asyncio.Protocol):
     def _envelope_done(self, problem: ProviderError | None, data_reply: Reply) -> None:
         if problem is None:
             self._send_text()
-        elif data_reply.code == _GO_AHEAD and self._is_read and self._replies[-2].code >= _TEMPORARY:
+        elif data_reply.code == GO_AHEAD and self._is_read and self._replies[-2].code >= TEMPORARY:
             # RFC 2920 3.1: it waits for a text in spite of all; it gets none. Were the recipient not refused
             # in so many words, the empty mail might be delivered.
             self._refused = problem
             self._stage = Stage.NO_TEXT
             self._transport.write(_END)
         else:
-            self._end(problem, is_sound=data_reply.code >= _TEMPORARY)
+            self._end(problem, is_sound=data_reply.code >= TEMPORARY)
 
     def _send_text(self) -> None:
         if not self._is_read:
@@ -242,27 +248,21 @@ class SmtpSession(asyncio.Protocol):
     def _text_reply(self, reply: Reply) -> None:
         # A reply to what is not all written yet: whatever it says, the rest must not be taken for commands.
         is_early = self._transport.get_write_buffer_size() > 0
-        if reply.code == _OK and not is_early:
+        if reply.code == OK and not is_early:
             self._needs_reset = False
             self.mails += 1
             self._end(None)
-        elif reply.code >= _TEMPORARY:
-            is_sound = not is_early and reply.code != _CLOSING
-            self._end(_refusal(reply, at_recipient=False), is_sound=is_sound)
+        elif reply.code >= TEMPORARY:
+            is_sound = not is_early and reply.code != CLOSING
+            self._end(refusal(reply, at_recipient=False), is_sound=is_sound)
         else:
             self._end(OutcomeUnknownError("bad_reply", reply.status), is_sound=False)
 
     def _problem(self) -> ProviderError | None:
-        """Return what the first bad reply of the envelope means, if there is one so far."""
-        replies = self._replies[1:] if self._has_reset else self._replies
-        if self._has_reset and self._replies[0].code != _OK:
-            return ThrottledError("bad_reply", f"RSET: {self._replies[0].status}")
-        for (name, good), reply in zip(_ENVELOPE, replies, strict=False):
-            if reply.code >= _TEMPORARY:
-                return _refusal(reply, at_recipient=name == "RCPT")
-            if reply.code not in good:
-                return ThrottledError("bad_reply", f"{name}: {reply.status}")
-        return None
+        if self._has_reset:
+            reset, *replies = self._replies
+            return reset_problem(reset) or envelope_problem(replies)
+        return envelope_problem(self._replies)
 
     def _give_up(self, why: str) -> None:
         """End with what follows from how far the mail had come."""
@@ -297,15 +297,3 @@ class SmtpSession(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-_ENVELOPE = (("MAIL", {_OK}), ("RCPT", {_OK, _FORWARDING}), ("DATA", {_GO_AHEAD}))
-
-
-def _refusal(reply: Reply, *, at_recipient: bool) -> ProviderError:
-    """Put a reply into one of our classes. Its text is left out: it may quote the address."""
-    if reply.code < _PERMANENT or (at_recipient and reply.code == _FULL):
-        return ThrottledError(reply.status, "the relay asks to try later")
-    if at_recipient and is_mailbox_gone(reply.status):
-        return RecipientRefusedError(reply.status, "no such mailbox")
-    return RejectedError(reply.status, "refused")

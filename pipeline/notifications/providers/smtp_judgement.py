@@ -1,0 +1,38 @@
+"""What replies of an SMTP server mean for a mail (RFC 5321 4.2, 4.3)."""
+
+from collections.abc import Sequence
+
+from pipeline.errors import ProviderError, RecipientRefusedError, RejectedError, ThrottledError
+from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
+from pipeline.notifications.providers.smtp_replies import Reply
+
+OK, GO_AHEAD, CLOSING = 250, 354, 421
+TEMPORARY, PERMANENT = 400, 500
+_FORWARDING = 251
+_FULL = 552  # at RCPT it is to be taken for 452 (RFC 5321 4.5.3.1.10): later
+
+ENVELOPE = (("MAIL", {OK}), ("RCPT", {OK, _FORWARDING}), ("DATA", {GO_AHEAD}))
+
+
+def envelope_problem(replies: Sequence[Reply]) -> ProviderError | None:
+    """Return what the first bad one of the replies to MAIL, RCPT and DATA means, if there is one so far."""
+    for (name, good), reply in zip(ENVELOPE, replies, strict=False):
+        if reply.code >= TEMPORARY:
+            return refusal(reply, at_recipient=name == "RCPT")
+        if reply.code not in good:
+            return ThrottledError("bad_reply", f"{name}: {reply.status}")
+    return None
+
+
+def reset_problem(reply: Reply) -> ProviderError | None:
+    """Return what a reply to RSET means, unless all is well."""
+    return None if reply.code == OK else ThrottledError("bad_reply", f"RSET: {reply.status}")
+
+
+def refusal(reply: Reply, *, at_recipient: bool) -> ProviderError:
+    """Put a 4xx or 5xx into one of our classes. Its text is left out: it may quote the address."""
+    if reply.code < PERMANENT or (at_recipient and reply.code == _FULL):
+        return ThrottledError(reply.status, "the relay asks to try later")
+    if at_recipient and is_mailbox_gone(reply.status):
+        return RecipientRefusedError(reply.status, "no such mailbox")
+    return RejectedError(reply.status, "refused")
