@@ -10,6 +10,7 @@ from rich.console import Console
 from consumers.bootstrap import Process, Role
 from consumers.bounces_commands import bounces_app
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
+from consumers.effects_commands import effects_app
 from consumers.get_commands import get_app
 from consumers.migrate_commands import migrate_app
 from consumers.quarantine_commands import quarantine_app
@@ -18,6 +19,7 @@ from consumers.retention_commands import retention_app
 from consumers.shards_commands import shards_app
 from consumers.stack_commands import stack_app
 from consumers.templates_commands import templates_app
+from consumers.timeline_command import timeline
 from pipeline.errors import PostorderError, SettingsError
 
 USAGE_ERROR = 2
@@ -32,6 +34,8 @@ topology_app = typer.Typer(help="The broker's exchanges and queues.", no_args_is
 app.add_typer(topology_app, name="topology")
 app.add_typer(migrate_app, name="migrate")
 app.add_typer(get_app, name="get")
+app.add_typer(effects_app, name="effects")
+app.command()(timeline)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(recipients_app, name="recipients")
 app.add_typer(bounces_app, name="bounces")

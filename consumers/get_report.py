@@ -24,23 +24,30 @@ def customer_without_personal_data(view: CustomerView) -> CustomerView:
 def _hidden(customer: Customer) -> Customer:
     return Customer(
         id=customer.id,
-        name=_first(customer.name),
-        email=_masked_address(customer.email),
-        phone=customer.phone and f"…{customer.phone[-3:]}",
+        name=first_letter(customer.name),
+        email=masked_address(customer.email),
+        phone=last_digits(customer.phone),
         locale=customer.locale,
         country=customer.country,
     )
 
 
-def _first(text: str | None) -> str | None:
+def first_letter(text: str | None) -> str | None:
+    """Return a name cut short."""
     return text and f"{text[0]}…"
 
 
-def _masked_address(address: str | None) -> str | None:
+def last_digits(number: str | None) -> str | None:
+    """Return a phone number cut short."""
+    return number and f"…{number[-3:]}"
+
+
+def masked_address(address: str | None) -> str | None:
+    """Return an e-mail address with its local part cut short."""
     if not address:
         return address
     local, _, domain = address.rpartition("@")
-    return f"{_first(local) or ''}@{domain}"
+    return f"{first_letter(local) or ''}@{domain}"
 
 
 def print_order(view: OrderView, console: Console) -> None:

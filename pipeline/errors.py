@@ -175,6 +175,10 @@ class LeaseEndedError(ProviderError):
         super().__init__("lease_ended", "the claim's time was over before the call was made")
 
 
+class EffectError(PostorderError):
+    """A message of the ledger that is not there, or of which that cannot be said. Nothing has changed."""
+
+
 class CallbackError(PostorderError):
     """A callback that is genuine but cannot be read. The text says what is wrong and quotes nothing."""
 

@@ -40,6 +40,7 @@ FINAL = {
     "LeaseEndedError",
     "DocumentError",
     "CallbackError",
+    "EffectError",
 }
 
 
