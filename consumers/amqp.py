@@ -135,10 +135,11 @@ class QueueConsumer:
     async def _after_loss(self, session: Session, why: str) -> None:
         self._metrics.reconnects.labels(self.queue).inc()
         log.warning("amqp.connection_lost", queue=self.queue, error=why)
-        self._decode_losses = self._decode_losses + 1 if session.lost_by_decoding else 0
         if self._session is session:
             self._session = None
         await session.close()
+        # Only now: channel and connection both tell of the loss, and the one that knows why may come second.
+        self._decode_losses = self._decode_losses + 1 if session.lost_by_decoding else 0
 
     def _new_session(self) -> Session:
         if self._settings.reader == "lean":
