@@ -156,6 +156,7 @@ def test_a_language_that_is_not_whole_is_named(tmp_path: Path) -> None:
             "Blue Train",
         ),
         ("{{ lines|length }}", "1"),
+        ("{{ lines }}", "[{'quantity': 2, 'title': 'Blue Train', 'amount': '€59.90'}]"),
         ("{{ lines[0].title }}", "Blue Train"),
         ("{% for l in lines %}{{ l.title }}{% endfor %}", "Blue Train"),
         ("{{ name or number }}", "Ada"),

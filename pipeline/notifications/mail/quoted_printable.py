@@ -7,7 +7,7 @@ anywhere: where a line would get too long, a soft line break goes between two pi
 from binascii import b2a_qp
 
 LINE_CHARS_MAX = 76
-_SOFT_BREAK = b"=\r\n"
+SOFT_BREAK = b"=\r\n"
 _PLAIN_CHARS_MAX = 60
 
 Piece = tuple[bytes, int, int]
@@ -22,7 +22,7 @@ def encode_piece(text: str) -> Piece:
         content = content[:-1] + b"=20" if content.endswith(b" ") else content
         return content, len(content), -1
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    content = b2a_qp(lines.encode("utf-8", "replace"), istext=True).replace(_BARE_BREAK, _SOFT_BREAK)
+    content = b2a_qp(lines.encode("utf-8", "replace"), istext=True).replace(_BARE_BREAK, SOFT_BREAK)
     if b"\r\n" not in content:
         return content, len(content), -1
     return content, content.index(b"\r\n"), len(content) - content.rindex(b"\r\n") - 2
@@ -36,7 +36,7 @@ def join(out: list[bytes], column: int, piece: Piece) -> int:
     """Append a piece to a text whose last line has `column` characters; return how many it has then."""
     content, first, last = piece
     if column and column + first >= LINE_CHARS_MAX:
-        out.append(_SOFT_BREAK)
+        out.append(SOFT_BREAK)
         column = 0
     out.append(content)
     return column + first if last < 0 else last

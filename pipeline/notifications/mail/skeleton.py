@@ -8,16 +8,23 @@ Jinja for every message; `writes_values_only` finds out which.
 """
 
 import re
+from collections.abc import Sequence
 from itertools import chain
 
 import msgspec
 from jinja2 import Environment, nodes
 from markupsafe import escape
 
-from pipeline.notifications.mail.quoted_printable import Piece, encode_piece, join
+from pipeline.notifications.mail.quoted_printable import (
+    LINE_CHARS_MAX,
+    SOFT_BREAK,
+    Piece,
+    encode_piece,
+)
 from pipeline.notifications.mail.words import COUNTS, LINE_VALUES, SETTINGS, VALUES, Words
 
 # Private-use characters: Jinja passes them on, and no value can hold them, because values are printable.
+_escaped = re.compile("[&<>\"']").search
 _PARENTS_MAX = 16
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 
@@ -30,9 +37,8 @@ def mark(index: int) -> str:
 class Skeleton:
     """A rendered text cut at its marks: fixed text, the index of a value, fixed text, and so on."""
 
-    def __init__(self, rendered: str, *, is_html: bool) -> None:
+    def __init__(self, rendered: str) -> None:
         cut = _MARK.split(rendered)
-        self._is_html = is_html
         self._first = cut[0]
         self._slots = [(int(index), fixed) for index, fixed in zip(cut[1::2], cut[2::2], strict=True)]
         self._first_piece = encode_piece(self._first)
@@ -43,17 +49,30 @@ class Skeleton:
         filled = ((values[index], fixed) for index, fixed in self._slots)
         return self._first + "".join(chain.from_iterable(filled))
 
-    def encoded(self, values: list[str]) -> bytes:
-        """Return the text with these values in quoted-printable, ending with CRLF."""
+    def encoded(self, values: Sequence[Piece]) -> bytes:
+        """Return the text with these encoded values in quoted-printable, ending with CRLF."""
         content, first, last = self._first_piece
         out, column = [content], first if last < 0 else last
+        append = out.append
+        # What join() does, written out: this is most of what a mail's text costs.
         for index, fixed in self._pieces:
-            value = values[index]
-            column = join(out, column, encode_piece(str(escape(value)) if self._is_html else value))
-            column = join(out, column, fixed)
+            for content, first, last in (values[index], fixed):
+                if column and column + first >= LINE_CHARS_MAX:
+                    append(SOFT_BREAK)
+                    column = 0
+                append(content)
+                column = column + first if last < 0 else last
         if column:
-            out.append(b"\r\n")
+            append(b"\r\n")
         return b"".join(out)
+
+
+def encoded_values(values: list[str]) -> tuple[list[Piece], list[Piece]]:
+    """Return values encoded for text and for HTML, which are the same as long as nothing is escaped."""
+    plain = list(map(encode_piece, values))
+    if _escaped("".join(values)):
+        return plain, [encode_piece(str(escape(value))) for value in values]
+    return plain, plain
 
 
 def writes_values_only(environment: Environment, name: str) -> bool:

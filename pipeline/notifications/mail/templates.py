@@ -26,8 +26,8 @@ from pipeline.errors import RejectedError, SettingsError
 from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Locales, Style
 from pipeline.notifications.mail.mime import alternatives
-from pipeline.notifications.mail.quoted_printable import encode
-from pipeline.notifications.mail.skeleton import Skeleton, marked, writes_values_only
+from pipeline.notifications.mail.quoted_printable import Piece, encode
+from pipeline.notifications.mail.skeleton import Skeleton, encoded_values, marked, writes_values_only
 from pipeline.notifications.mail.words import Words, invoice_of, one_line, sms_words_of, words_of
 from pipeline.notifications.notification import Attachment, Email, Sms
 from pipeline.settings import NotificationSettings
@@ -68,9 +68,8 @@ class Rendered(msgspec.Struct, frozen=True):
 class _Part:
     """One template of a message, and its skeletons by shape."""
 
-    def __init__(self, template: Template, *, is_html: bool, is_plain: bool) -> None:
+    def __init__(self, template: Template, *, is_plain: bool) -> None:
         self._template = template
-        self._is_html = is_html
         self._is_plain = is_plain
         self._skeletons: dict[tuple[Any, ...], Skeleton] = {}
 
@@ -83,16 +82,16 @@ class _Part:
         skeleton = self._skeleton(words, shape)
         return skeleton.text(words.values) if skeleton else self.render(words)
 
-    def encoded(self, words: Words, shape: tuple[Any, ...]) -> bytes:
+    def encoded(self, words: Words, shape: tuple[Any, ...], values: list[Piece]) -> bytes:
         skeleton = self._skeleton(words, shape)
-        return skeleton.encoded(words.values) if skeleton else encode(self.render(words))
+        return skeleton.encoded(values) if skeleton else encode(self.render(words))
 
     def _skeleton(self, words: Words, shape: tuple[Any, ...]) -> Skeleton | None:
         skeleton = self._skeletons.get(shape)
         if skeleton is None and self._is_plain:
             if len(self._skeletons) >= _SHAPES_MAX:
                 self._skeletons.clear()
-            skeleton = Skeleton(self.render(marked(words)), is_html=self._is_html)
+            skeleton = Skeleton(self.render(marked(words)))
             self._skeletons[shape] = skeleton
         return skeleton
 
@@ -162,8 +161,9 @@ class Templates:
         kind = _mail_kind(claim)
         style, words = self._words(claim, unsubscribe_url)
         shape = words.shape
-        text = self._part(style, kind, ".txt").encoded(words, shape)
-        html = self._part(style, kind, ".html").encoded(words, shape)
+        values, html_values = encoded_values(words.values)
+        text = self._part(style, kind, ".txt").encoded(words, shape, values)
+        html = self._part(style, kind, ".html").encoded(words, shape, html_values)
         return Email(
             effect_id=claim.effect_id.hex,
             to=to,
@@ -206,11 +206,7 @@ class Templates:
         return style, words
 
     def _part_of(self, name: str) -> _Part:
-        return _Part(
-            self._templates[name],
-            is_html=name.endswith(".html"),
-            is_plain=writes_values_only(self.environment, name),
-        )
+        return _Part(self._templates[name], is_plain=writes_values_only(self.environment, name))
 
     def _part(self, style: Style, kind: Kind, ending: str) -> _Part:
         key = (style.language, kind, ending)
