@@ -94,6 +94,20 @@ async def test_who_gives_up_waiting_takes_no_token() -> None:
     assert not waiting[2].cancelled()
 
 
+async def test_nobody_slips_in_before_the_first_of_the_queue_has_woken() -> None:
+    clock = VirtualClock()
+    gate = RateGate(1.0, wait_max_s=10, clock=clock)
+    await gate.enter()
+    first = asyncio.create_task(gate.enter())
+    await asyncio.sleep(0)
+    clock.time += 1.0  # its token is there, but it still sleeps
+    second = asyncio.create_task(gate.enter())
+    await clock.pass_by(0)
+    assert (first.done(), second.done()) == (True, False)
+    await clock.pass_by(1)
+    assert second.done()
+
+
 async def test_each_recipient_has_a_rate_of_its_own_and_the_table_is_bounded() -> None:
     clock = VirtualClock()
     rates = RecipientRates(6, recipients_max=100, wait_max_s=1, clock=clock)

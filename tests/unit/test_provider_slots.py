@@ -152,6 +152,16 @@ async def test_an_outage_opens_the_circuit_and_a_single_message_tries_it() -> No
     assert slots.places() > 1
 
 
+async def test_an_account_that_is_refused_is_left_alone_at_once() -> None:
+    w = world(only=0.01)
+    slots = slots_of(w.clock, slot := w.only.slot())
+    w.only.answer = lambda _message: AccountRefusedError("20003", "authenticate")
+    assert isinstance(await one(w, slots), AccountRefusedError)
+    assert slot.breaker.circuit is Circuit.OPEN
+    assert (await one(w, slots)).retry_after_s == pytest.approx(60, abs=0.1)
+    assert len(w.only.calls) == 1
+
+
 async def test_a_fallback_carries_on_while_the_first_choice_is_tried() -> None:
     w = world(first=0.01, spare=0.01)
     slots = slots_of(w.clock, slot := w.first.slot(), w.spare.slot(weight=0))
@@ -233,8 +243,8 @@ async def test_a_recipient_has_a_rate_and_a_message_held_back_costs_no_token() -
     held = await one(w, slots, to="+1")
     assert isinstance(held, HeldBackError)
     assert held.retry_after_s == pytest.approx(10)
-    slots.slots[0].breaker.refused(w.clock.time, is_probe=False)
-    assert (await one(w, slots, to="+3")).code == "circuit_open"
+    slots.slots[0]._hold(w.clock.time + 2)
+    assert (await one(w, slots, to="+3")).code == "retry_after"
     await w.clock.run(slots.until_open())
     assert await one(w, slots, to="+3") == "only"
 

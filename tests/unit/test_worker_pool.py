@@ -72,3 +72,50 @@ async def test_a_drain_gives_back_what_no_worker_has_begun() -> None:
     await asyncio.wait_for(finishing, 1)
     assert sorted(begun + untried) == [0, 1, 2, 3]
     assert len(begun) == 2
+
+
+class ChangingCapacity(FixedCapacity):
+    """As many at once as a test says."""
+
+    def __init__(self, now: int, ceiling: int) -> None:
+        super().__init__(ceiling)
+        self.now = now
+
+    def workers(self) -> int:
+        return self.now
+
+
+async def test_it_follows_a_capacity_that_changes() -> None:
+    gates = [asyncio.Event() for _ in range(8)]
+    begun: list[int] = []
+
+    async def work(claim) -> None:
+        begun.append(claim)
+        await gates[claim].wait()
+
+    capacity = ChangingCapacity(1, 4)
+    pool = WorkerPool("sms", capacity=capacity, work=work, tasks=Tasks(fail))
+    pool.start()
+    await asyncio.sleep(0)
+    await pool.reserve(8)
+    for number in range(8):
+        pool.put(number)  # type: ignore[arg-type]
+
+    async def begun_after_end_of(number: int, workers: int) -> int:
+        capacity.now = workers
+        gates[number].set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return len(begun)
+
+    assert len(begun) <= 1
+    assert await begun_after_end_of(0, 1) == 2
+    assert await begun_after_end_of(1, 2) == 4
+    assert await begun_after_end_of(2, 3) == 6
+    assert await begun_after_end_of(3, 1) == 6  # two too many are at it: they end, and nobody begins
+    assert await begun_after_end_of(4, 1) == 6
+    assert await begun_after_end_of(5, 1) == 7
+    for gate in gates:
+        gate.set()
+    await asyncio.wait_for(pool.finish(), 1)
+    assert (sorted(begun), pool.busy, pool.free) == (list(range(8)), 0, 8)
