@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scripted_site import CREATED, Site, created, reply, serving
 
-from pipeline.errors import LeaseEndedError, OutcomeUnknownError, ThrottledError
+from pipeline.errors import LeaseEndedError, OutcomeUnknownError, SettingsError, ThrottledError
 from pipeline.notifications.notification import Sms
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.providers.twilio_lean import tls_context
@@ -236,6 +236,24 @@ async def test_the_time_is_looked_at_when_the_connection_is_there() -> None:
         await provider.close()
 
 
+async def test_connections_that_close_at_once_take_no_room() -> None:
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    site = Site()
+    site.port = server.sockets[0].getsockname()[1]
+    provider = provider_of(site, concurrency=1, concurrency_min=1)
+    for _ in range(5):
+        with pytest.raises((ThrottledError, OutcomeUnknownError), match=r"closed|lost|no connection: "):
+            await send(provider)
+    await asyncio.sleep(0)
+    assert "0 open, 0 idle, 0 waiting" in repr(provider._client)
+    await provider.close()
+    server.close()
+    await server.wait_closed()
+
+
 # --- TLS ----------------------------------------------------------------------------------------------
 
 
@@ -287,6 +305,15 @@ async def test_without_a_certificate_that_is_trusted_nothing_is_sent(
 
 def test_old_versions_of_tls_are_not_spoken() -> None:
     context = tls_context(SmsSettings())
+    assert context is not None
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+@pytest.mark.parametrize("client", ["lean", "sdk"])
+def test_certificates_that_cannot_be_read_are_found_at_start(tmp_path: Path, client: str) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for name in ("missing.pem", "empty.pem"):
+        with pytest.raises(SettingsError, match=r"sms\.ca_file"):
+            TwilioProvider(SmsSettings(client=client, ca_file=str(tmp_path / name)))

@@ -32,7 +32,7 @@ class Connections:
         assert parts.hostname is not None
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = tls if parts.scheme == "https" else None
+        self._tls = tls
         self._max = connections_max
         self._connect_timeout_s = connect_timeout_s
         self._idle_s = idle_s
@@ -66,7 +66,9 @@ class Connections:
         if connection.release():
             self._idle.append(connection)
             self._close_oldest()
-            self._wake_one()
+        else:
+            self._open.discard(connection)  # it may have closed before anybody knew of it
+        self._wake_one()
 
     def close(self) -> None:
         """Close every connection."""

@@ -11,6 +11,7 @@ from math import inf
 from typing import Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
+from pipeline.errors import SettingsError
 from pipeline.notifications.notification import Sms
 from pipeline.notifications.providers.twilio_connections import Connections
 from pipeline.notifications.providers.twilio_reply import Reply
@@ -94,9 +95,18 @@ def sender_fields(settings: SmsSettings) -> dict[str, str]:
     return {"From": settings.from_number}
 
 
-def tls_context(settings: SmsSettings) -> ssl.SSLContext:
-    """Return a context that verifies certificates and host names. Raises OSError for an unreadable file."""
-    return ssl.create_default_context(cafile=settings.ca_file or None)
+def tls_context(settings: SmsSettings) -> ssl.SSLContext | None:
+    """Return a context that verifies certificates and host names, or None for http.
+
+    Raises SettingsError for a file that holds no certificates.
+    """
+    if not settings.base_url.startswith("https:"):
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file or None)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise SettingsError([f"sms.ca_file: {settings.ca_file}: cannot be used: {why}"]) from error
 
 
 def _quoted(text: str) -> str:

@@ -111,6 +111,7 @@ class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # the SDK is un
     def __init__(self, settings: SmsSettings, monotonic: Callable[[], float]) -> None:
         super().__init__(pool_connections=False)
         self._settings = settings
+        self._tls = tls_context(settings)
         self._monotonic = monotonic
         self._session: ClientSession | None = None
 
@@ -153,7 +154,7 @@ class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # the SDK is un
             self._session = ClientSession(
                 connector=TCPConnector(
                     limit=self._settings.concurrency,
-                    ssl=tls_context(self._settings),
+                    ssl=self._tls or True,
                     keepalive_timeout=self._settings.connection_idle_s,
                 ),
                 timeout=ClientTimeout(
