@@ -174,7 +174,7 @@ async def test_a_primary_hangs(drill: Drill, ha_bench: Bench, ha_folder: Path, i
 
     with intake() as process:
         try:
-            await drill.under_load(break_it, RESUME_S + 5)
+            await drill.under_load(break_it, RESUME_S)
         finally:
             holding.__exit__(None, None, None)
         process.check()
