@@ -14,8 +14,7 @@ from stack.ports import HOST, choose_port
 
 pytestmark = pytest.mark.integration
 
-PHONE = "+14155550123"
-QUICK = {"notifications_grace_window_s": "0"}
+PHONE, GONE, FORGED = "+14155550123", "+14155550124", "+14155550125"
 
 
 @pytest.fixture
@@ -23,110 +22,105 @@ def listening() -> dict[str, str]:
     """Overrides with which a pipeline listens and has messages ask for callbacks."""
     port = choose_port("public", set())
     return {
-        **QUICK,
+        "notifications_grace_window_s": "0",
         "public_port": str(port),
         "public_base_url": f"http://{HOST}:{port}",
         "public_secret": SECRET,
     }
 
 
+def order_to(order_id: str, phone: str) -> dict[str, Any]:
+    return order_event(
+        order_id, customer={"id": order_id, "name": "Ada", "email": "a@example.com", "phone": phone}
+    )
+
+
 async def until_state(bench: Bench, state: str, order_id: str = "o-1") -> dict[str, Any]:
     async def is_there() -> bool:
         return (await sms_row(bench, order_id))["state"] == state
 
-    await bench.until(is_there, f"the SMS is {state}")
+    await bench.until(is_there, f"the SMS of {order_id} is {state}")
     return await sms_row(bench, order_id)
 
 
-async def test_what_the_provider_says_is_in_the_ledger(bench: Bench, run_pipeline, listening) -> None:
+async def test_what_the_provider_says_is_in_the_ledger_and_what_a_forger_says_is_not(
+    bench: Bench, run_pipeline, listening
+) -> None:
+    faults = [
+        {
+            "on": "delivery",
+            "to": GONE,
+            "action": "outcome",
+            "final_status": "undelivered",
+            "error_code": 30003,
+        },
+        {"on": "callback", "to": FORGED, "action": "bad_signature"},
+    ]
+    await bench.twilio("behaviour", {"delivery": {"delay_ms": 10}, "faults": faults})
     with run_pipeline(**listening):
-        await bench.publish(order_event("o-1"))
-        row = await until_state(bench, "delivered")
-        status = await bench.until_quiet(1)
-    [sms] = await bench.sms()
-    assert (row["provider"], row["provider_id"], row["provider_status"]) == (
-        "twilio",
-        sms["sid"],
-        "delivered",
-    )
-    assert row["accepted_at"] <= row["settled_at"]
+        await bench.publish(order_to("o-1", PHONE), order_to("o-2", GONE), order_to("o-3", FORGED))
+        arrived = await until_state(bench, "delivered", "o-1")
+        lost = await until_state(bench, "undelivered", "o-2")
+        await bench.twilio("wait?callbacks=9&timeout_s=20")  # three of each message have come to an end
+        forged = await sms_row(bench, "o-3")
+        status = await bench.until_quiet(3)
+    sids = {sms["to"]: sms["sid"] for sms in await bench.sms()}
+    assert (arrived["provider"], arrived["provider_id"]) == ("twilio", sids[PHONE])
+    assert arrived["accepted_at"] <= arrived["settled_at"]
+    assert (lost["reason"], lost["provider_status"]) == ("30003", "undelivered")
+    assert (forged["state"], forged["provider_status"]) == ("accepted", None)
     assert status.accounting.balances
 
 
-async def test_a_message_that_did_not_arrive_says_why(bench: Bench, run_pipeline, listening) -> None:
-    await bench.twilio("behaviour", {"delivery": {"status": "undelivered", "error_code": 30003}})
-    with run_pipeline(**listening):
-        await bench.publish(order_event("o-1"))
-        row = await until_state(bench, "undelivered")
-        status = await bench.until_quiet(1)
-    assert row["reason"] == "30003"
-    assert status.accounting.balances
-
-
-async def test_a_callback_that_comes_before_the_reply_is_not_overwritten_by_it(
-    bench: Bench, run_pipeline, listening
-) -> None:
-    hang = {"on": "create", "action": "hang", "hang_ms": 1500}
-    await bench.twilio("behaviour", {"delivery": {"delay_ms": 10}, "faults": [hang]})
-    with run_pipeline(**listening):
-        await bench.publish(order_event("o-1"))
-        row = await until_state(bench, "delivered")
-    # The drain waited for the reply, and recorded the receipt of who sent the message.
-    assert await sms_row(bench) == row
-    assert (await bench.until_quiet(1)).accounting.balances
-    assert len(await bench.sms()) == 1
-
-
-async def test_a_callback_settles_what_a_lost_reply_left_unknown(
-    bench: Bench, run_pipeline, listening
-) -> None:
-    """The first evidence there is: nobody has to be asked, and nothing is sent again."""
-    drop = {"on": "create", "action": "accept_then_drop"}
-    await bench.twilio("behaviour", {"delivery": {"delay_ms": 600}, "faults": [drop]})
-    with run_pipeline(**listening, effects_ask_after_s="600", notifications_lease_s="300"):
-        await bench.publish(order_event("o-1"))
-        row = await until_state(bench, "delivered")
-    notes = await bench.rows("SELECT what, actor FROM effect_note ORDER BY at")
-    [sms] = await bench.sms()
-    assert row["provider_id"] == sms["sid"]
+async def test_callbacks_before_the_reply_and_instead_of_it(bench: Bench, run_pipeline, listening) -> None:
+    """A late reply overwrites nothing; of a lost one nobody has to be asked, and nothing is sent again."""
+    faults = [
+        {"on": "create", "to": PHONE, "action": "hang", "hang_ms": 1500},
+        {"on": "create", "to": GONE, "action": "accept_then_drop"},
+    ]
+    await bench.twilio("behaviour", {"delivery": {"delay_ms": 300}, "faults": faults})
+    never = {"effects_ask_after_s": "600", "notifications_lease_s": "300"}
+    with run_pipeline(**listening, **never):
+        await bench.publish(order_to("o-1", PHONE), order_to("o-2", GONE))
+        early = await until_state(bench, "delivered", "o-1")
+        await until_state(bench, "delivered", "o-2")
+    # The drain waited for the reply that came late, and recorded the receipt of who sent the message.
+    assert await sms_row(bench, "o-1") == early
+    notes = await bench.rows("SELECT what, actor FROM effect_note")
     assert ("resolved", "callbacks") in {(note["what"], note["actor"]) for note in notes}
+    assert len(await bench.sms()) == 2
+    assert (await bench.until_quiet(2)).accounting.balances
 
 
-async def test_a_callback_with_a_wrong_signature_changes_nothing(
+async def test_stop_and_start_from_a_handset_and_one_click_from_a_mail(
     bench: Bench, run_pipeline, listening
 ) -> None:
-    forged = {"on": "callback", "action": "bad_signature"}
-    await bench.twilio("behaviour", {"delivery": {"delay_ms": 10}, "faults": [forged]})
-    with run_pipeline(**listening):
-        await bench.publish(order_event("o-1"))
-        row = await until_state(bench, "accepted")
-        await bench.twilio("wait?callbacks=3&timeout_s=20")
-        assert await sms_row(bench) == row
-    assert row["provider_status"] is None
-
-
-async def test_stop_and_start_from_a_handset(bench: Bench, run_pipeline, listening) -> None:
-    inbound_url = f"{listening['public_base_url']}/twilio/inbound"
-    await bench.twilio("behaviour", {"inbound_url": inbound_url})
+    base = listening["public_base_url"]
+    await bench.twilio("behaviour", {"inbound_url": f"{base}/twilio/inbound"})
     recipients = Recipients(bench.cluster, clock=SystemClock())
-    with run_pipeline("--only", "public", **listening):
-        await bench.until(lambda: is_listening(listening), "the listener is there")
-        for body, state, reason in (("Stop.", "out", "stop"), ("start", "in", "start")):
+    with run_pipeline(**listening):
+        await bench.publish(order_to("o-1", PHONE))
+        await bench.until_quiet(1)
+        for body, state in (("Stop.", "out"), ("start", "in")):
             await text_from_handset(bench, body)
 
-            async def is_told(state: str = state, reason: str = reason) -> bool:
-                row = await recipients.show(Channel.SMS, PHONE)
-                return (row.state, row.reason) == (state, reason)
+            async def is_told(state: str = state) -> bool:
+                return (await recipients.show(Channel.SMS, PHONE)).state == state
 
             await bench.until(is_told, f"{body!r} is in the book")
-
-
-async def is_listening(listening: dict[str, str]) -> bool:
-    try:
-        async with aiohttp.ClientSession() as http, http.get(listening["public_base_url"]) as answer:
-            return answer.status == 404
-    except aiohttp.ClientError:
-        return False
+        [mail] = await bench.mails()
+        headers = {name.lower(): value for name, value in mail["parsed"]["headers"]}
+        assert headers["list-unsubscribe-post"] == "List-Unsubscribe=One-Click"
+        link = headers["list-unsubscribe"].strip("<>")
+        assert link.startswith(f"{base}/unsubscribe/")
+        async with aiohttp.ClientSession() as http:
+            async with http.get(link) as page:
+                assert page.status == 200
+            assert (await recipients.show(Channel.EMAIL, "a@example.com")).state is None
+            async with http.post(link, data={"List-Unsubscribe": "One-Click"}) as clicked:
+                assert clicked.status == 200
+    row = await recipients.show(Channel.EMAIL, "a@example.com")
+    assert (row.state, row.reason) == ("out", "unsubscribe")
 
 
 async def text_from_handset(bench: Bench, body: str) -> None:
