@@ -30,6 +30,7 @@ from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
 from pipeline.notifications.rules.bounce_book import BounceBook
 from pipeline.notifications.rules.recipients import Recipients
+from pipeline.notifications.sms.error_table import ErrorTable
 from pipeline.observability.metrics import PublicMetrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
@@ -126,7 +127,7 @@ def _routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHan
         *twilio_routes(
             TwilioRequests(_twilio_signatures(settings), frozenset(accounts)),
             seals=Seals(secrets),
-            callbacks=StatusCallbacks(accounts, sinks.apply, sinks.set_recipient, clock),
+            callbacks=StatusCallbacks(accounts, sinks.apply, sinks.set_recipient, ErrorTable.load(), clock),
             texts=InboundTexts(InboundReader(public), sinks.set_recipient, clock),
             help_text=public.help_text,
             patience=patience,

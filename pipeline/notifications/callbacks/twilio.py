@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -11,13 +11,12 @@ from pipeline.notifications.callbacks.forms import Fields
 from pipeline.notifications.callbacks.replays import Replays
 from pipeline.notifications.callbacks.seals import Sealed
 from pipeline.notifications.callbacks.twilio_words import InboundReader, Wish, read_status
+from pipeline.notifications.sms.error_table import ErrorClass, ErrorTable
 from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.outbox import Channel
 from pipeline.storage.recipients import RecipientState
 
 log = structlog.get_logger(__name__)
-
-_OPTED_OUT: Final = "21610"  # twilio.com/docs/api/errors/21610
 
 
 class SetRecipient(Protocol):
@@ -37,9 +36,11 @@ class StatusCallbacks:
         accounts: Mapping[str, str],
         apply: Callable[[ProviderStatus], Awaitable[None]],
         set_recipient: SetRecipient,
+        errors: ErrorTable,
         clock: Clock,
     ) -> None:
         self._accounts = accounts
+        self._errors = errors
         self._apply = apply
         self._set_recipient = set_recipient
         self._clock = clock
@@ -48,14 +49,19 @@ class StatusCallbacks:
         """Take a callback; return when what it says is durable. Raises CallbackError and retryable errors."""
         said = read_status(fields)
         now = self._clock.now()
-        if said.error_code == _OPTED_OUT and said.to is not None:
-            await self._set_recipient(Channel.SMS, said.to, RecipientState.OUT, f"provider:{_OPTED_OUT}", now)
+        if said.to is not None and self._means_opted_out(said.error_code):
+            reason = f"provider:{said.error_code}"
+            await self._set_recipient(Channel.SMS, said.to, RecipientState.OUT, reason, now)
         provider = self._accounts[said.account_sid]
         await self._apply(
             ProviderStatus(
                 sealed.slot, sealed.effect_id, provider, said.sid, said.status, said.error_code, now
             )
         )
+
+    def _means_opted_out(self, code: str | None) -> bool:
+        meaning = self._errors.meaning(int(code)) if code else None
+        return meaning is not None and meaning.kind is ErrorClass.OPTED_OUT
 
 
 class InboundTexts:
