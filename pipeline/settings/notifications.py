@@ -20,9 +20,10 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     message_lifetime_s: Annotated[Seconds, about("an unsent message expires after this")] = 86_400.0
     lease_s: Annotated[Seconds, about("a claim not settled in this time becomes unknown")] = 60.0
     claim_max: Annotated[Count, about("messages claimed from one shard at once")] = 100
-    poll_ms: Annotated[Annotated[float, Meta(ge=1, le=60_000)], about("between looks at an idle outbox")] = (
-        50.0
-    )
+    poll_ms: Annotated[
+        Annotated[float, Meta(ge=1, le=60_000)],
+        about("between looks at an idle outbox while no news of it can be heard"),
+    ] = 50.0
     sweep_interval_s: Annotated[Seconds, about("between looks for lost claims and left-behind invoices")] = (
         1.0
     )
