@@ -25,7 +25,7 @@ from pipeline.settings import SmsSettings
 
 SID, TOKEN = "AC" + "0a" * 16, "token"
 BODY = "Postorder Shop: thank you, Ada Example! Your order {} over 129.90 EUR is being prepared."
-WARM_UP, ROUND = 500, 1000
+WARM_UP, ROUND = 500, 500
 
 
 def message(number: int) -> Sms:
@@ -89,7 +89,7 @@ def measure_each(act: Callable[[int], object], count: int) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--messages", type=int, default=5_000)
     parser.add_argument("--concurrency", type=int, default=32)
     options = parser.parse_args()
     policy, shaper = (

@@ -31,7 +31,7 @@ class SmsSettings(SlotSettings, frozen=True, kw_only=True, forbid_unknown_fields
 
     client: Annotated[
         Literal["lean", "sdk"],
-        about("what speaks to the API: a connection of our own, which costs a fifth, or Twilio's Python SDK"),
+        about("what speaks to the API: connections of our own, for an eighth of the time, or Twilio's SDK"),
     ] = "lean"
     base_url: Annotated[str, about("the API's scheme and host")] = "https://api.twilio.com"
     ca_file: Annotated[

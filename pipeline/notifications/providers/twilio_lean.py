@@ -1,6 +1,6 @@
 """Twilio's API over connections of our own: what is the same in each request is written once.
 
-The same contract as the SDK's, for less than a fifth of its time: docs/explanation/sms.md has the figures.
+The same contract as the SDK's, for an eighth of its time: docs/explanation/sms.md has the figures.
 """
 
 import ssl
