@@ -30,22 +30,16 @@ def email_sections(settings: Settings) -> dict[str, EmailSettings]:
 
 def sms_providers(settings: Settings) -> dict[str, TwilioProvider]:
     """Return the SMS providers, by the name of their slot."""
-    found: dict[str, TwilioProvider] = {}
-    for name, section in sms_sections(settings).items():
-        provider = TwilioProvider(section)
-        provider.name = name
-        found[name] = provider
-    return found
+    return {name: TwilioProvider(section, name=name) for name, section in sms_sections(settings).items()}
 
 
 def email_providers(settings: Settings, clock: Clock) -> dict[str, SmtpProvider]:
     """Return the relays, by the name of their slot."""
-    found: dict[str, SmtpProvider] = {}
-    for name, section in email_sections(settings).items():
-        provider = SmtpProvider(section, sender_name=settings.notifications.public_name, clock=clock)
-        provider.name = name
-        found[name] = provider
-    return found
+    shop = settings.notifications.public_name
+    return {
+        name: SmtpProvider(section, sender_name=shop, clock=clock, name=name)
+        for name, section in email_sections(settings).items()
+    }
 
 
 class SlotMaker:

@@ -26,9 +26,10 @@ _PERMANENT = 500
 class SmtpProvider:
     """Sends mail through one relay."""
 
-    name = "smtp"
-
-    def __init__(self, settings: EmailSettings, *, sender_name: str, clock: Clock) -> None:
+    def __init__(
+        self, settings: EmailSettings, *, sender_name: str, clock: Clock, name: str = "smtp"
+    ) -> None:
+        self.name = name
         self._settings = settings
         self._clock = clock
         self._writer = MailWriter(sender=settings.from_address, sender_name=sender_name)
