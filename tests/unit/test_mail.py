@@ -76,6 +76,7 @@ def test_names_in_other_scripts_come_out_whole() -> None:
     assert "Hello Ольга," in plain(mail, "plain")
 
 
+@settings(deadline=None)
 @given(name=anything, number=anything, title=anything)
 def test_no_order_changes_the_shape_of_its_mail(name: str, number: str, title: str) -> None:
     try:
@@ -90,6 +91,7 @@ def test_no_order_changes_the_shape_of_its_mail(name: str, number: str, title: s
     assert sms.body.isprintable()
 
 
+@settings(deadline=None)
 @given(filename=anything)
 def test_no_file_name_changes_the_shape(filename: str) -> None:
     attachment = Attachment(filename=filename, media_type="application/pdf", content=b"x")
@@ -144,6 +146,7 @@ def test_no_url_ends_its_header(url: str) -> None:
         writer.write(templates.email(claim(), "ada@example.com", (), url), NOW)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=300))
 def test_a_subject_comes_back_as_it_went_in(number: str) -> None:
     message = templates.email(claim(number=number), "ada@example.com", ())
@@ -154,7 +157,7 @@ def test_a_subject_comes_back_as_it_went_in(number: str) -> None:
     assert str(read_back(message)["Subject"]) == message.subject.replace("=?", "= ?")
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(name=anything, number=anything, titles=st.lists(anything, max_size=4), invoices=st.integers(0, 3))
 def test_a_skeleton_says_what_jinja_says(name: str, number: str, titles: list[str], invoices: int) -> None:
     lines = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 from email_validator import validate_email
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mail_reading import ALTERNATIVES, HEADERS, claim, plain, read_back, shape, templates
 
@@ -36,6 +36,7 @@ def test_an_address(case: dict) -> None:
     assert case["raw"].strip() == "" or case["raw"].strip() not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.from_regex(address._is_plain.__self__, fullmatch=True))
 def test_what_is_taken_without_the_library_it_takes_too(text: str) -> None:
     try:

@@ -70,7 +70,7 @@ def test_which_language_and_format(wanted: str | None, chain: list[str], format_
     assert (style.language, str(style.locale)) == (chain[0], format_of)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     tag=st.sampled_from(["en", "de", "de-AT", "de-CH", "hi", "en-IN", "fr"]),
     currency=st.sampled_from(["EUR", "USD", "JPY", "INR", "GBP", "CHF"]),
@@ -105,6 +105,7 @@ def test_no_digit_of_an_amount_is_lost() -> None:
     assert style.plain_money("5", "INR") == "INR\xa05.00"
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=90), max_size=12

@@ -9,10 +9,12 @@ Jinja for every message; `writes_values_only` finds out which.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 
 import msgspec
 from jinja2 import Environment, nodes
+from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import escape
 
 from pipeline.notifications.mail.quoted_printable import (
@@ -77,22 +79,31 @@ def encoded_values(values: list[str]) -> tuple[list[Piece], list[Piece]]:
 
 def writes_values_only(environment: Environment, name: str) -> bool:
     """Tell whether a template, and those it extends, only write values out or ask whether there are any."""
+    assert environment.loader is not None
     for _ in range(_PARENTS_MAX):
-        assert environment.loader is not None
         source, _, _ = environment.loader.get_source(environment, name)
-        tree = environment.parse(source, name)
-        if "\ue000" in source or not all(map(_is_plain, tree.body)):
-            return False
-        parents = list(tree.find_all(nodes.Extends))
-        if not parents:
-            return True
-        parent = parents[0].template
-        if parents != [node for node in tree.body if isinstance(node, nodes.Extends)][:1]:
-            return False
-        if not isinstance(parent, nodes.Const):
-            return False
-        name = parent.value
+        is_plain, parent = _looked_at(source)
+        if not is_plain or parent is None:
+            return is_plain
+        name = parent
     return False  # one that extends itself, by whatever way; rendering it will say so
+
+
+@lru_cache(256)
+def _looked_at(source: str) -> tuple[bool, str | None]:
+    """Return whether a template by itself is plain, and the name of the one it extends."""
+    tree = _reader.parse(source)
+    parents = list(tree.find_all(nodes.Extends))
+    if "\ue000" in source or not all(map(_is_plain, tree.body)):
+        return False, None
+    if not parents:
+        return True, None
+    if len(parents) > 1 or parents[0] not in tree.body or not isinstance(parents[0].template, nodes.Const):
+        return False, None
+    return True, str(parents[0].template.value)
+
+
+_reader = SandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
 
 
 def _is_plain(node: nodes.Node) -> bool:
