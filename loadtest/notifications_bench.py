@@ -22,7 +22,7 @@ from loadtest.acceptances import Acceptances
 from loadtest.cpu_account import CpuAccount, rss_mb
 from loadtest.event_source import order_body
 from loadtest.intake_bench import FOLDER, BenchError
-from loadtest.owed_messages import about_to_be_owed, open_messages, states
+from loadtest.owed_messages import about_to_be_owed, moments, open_messages, states
 from loadtest.pipeline_process import PipelineProcess
 from loadtest.sender_profile import Profile, read_profile, sampling
 from loadtest.sending_figures import Drain, Planned, SendingLoop, drain_of, loop_of
@@ -104,7 +104,9 @@ class NotificationsBench:
             await self._until_quiet(intake, sender)
         async with self._acceptances() as found:
             numbers, addresses = await found.sms_times(began), await found.mail_times(began)
-        return loop_of(planned, numbers, addresses, orders_per_s, (sum(used.values())) / took)
+        passed = await moments(self.cluster)
+        busy = sum(used.values()) / took
+        return loop_of(planned, numbers, addresses, passed, rate=orders_per_s, busy_cores=busy)
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -207,4 +209,4 @@ def _order(run: str, number: int, at: float) -> tuple[bytes, Planned]:
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
     body = order_body(run, number, moment).replace(b"+14155550123", phone.encode())
     body = body.replace(f"ada.{number}@example.com".encode(), address.encode())
-    return body.replace(b'"US"', b'"DE"'), Planned(phone, address, at)
+    return body.replace(b'"US"', b'"DE"'), Planned(f"{run}-{number}", phone, address, at)

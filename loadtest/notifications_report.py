@@ -57,6 +57,8 @@ def print_notifications(report: NotificationsReport, console: Console) -> None:
         f"open loop, {loop.orders_per_s:,g} orders and {loop.messages_per_s:,g} messages per s: "
         f"p50 {loop.p50_ms} ms, p99 {loop.p99_ms} ms; {loop.busy_cores} cores busy"
     )
+    for name, stage in loop.stages.items():
+        console.print(f"  {name}: p50 {stage.p50_ms} ms, p99 {stage.p99_ms} ms")
     if report.claim is not None:
         _print_claims(report.claim, console)
     for channel, profile in report.profiles.items():

@@ -31,6 +31,10 @@ _TELL = "SELECT pg_notify('postorder_outbox', '')"
 _OPEN = """
 SELECT (SELECT count(*) FROM outbox WHERE state = 'pending')
      + (SELECT count(*) FROM outbox WHERE state = 'submitting')"""
+_MOMENTS = """
+SELECT order_id, extract(epoch FROM created_at)::float8 AS owed,
+       extract(epoch FROM claimed_at)::float8 AS claimed, extract(epoch FROM accepted_at)::float8 AS accepted
+FROM outbox WHERE accepted_at > now() - interval '10 minutes' AND claimed_at IS NOT NULL"""
 _STATES = "SELECT state, count(*) AS n FROM outbox WHERE order_id LIKE $1 || '-%' GROUP BY state"
 
 
@@ -68,3 +72,13 @@ async def open_messages(cluster: Cluster) -> int:
         async with shard.primary.connection() as connection:
             total += await connection.fetchval(_OPEN, timeout=_TIMEOUT_S)
     return total
+
+
+async def moments(cluster: Cluster) -> dict[str, list[tuple[float, float, float]]]:
+    """Return when messages were owed, claimed and accepted, as UNIX times, by order; accepted ones only."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for shard in cluster:
+        async with shard.primary.connection() as connection:
+            for row in await connection.fetch(_MOMENTS, timeout=_TIMEOUT_S):
+                found.setdefault(row["order_id"], []).append((row["owed"], row["claimed"], row["accepted"]))
+    return found

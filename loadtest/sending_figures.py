@@ -54,12 +54,14 @@ class SendingLoop(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
     sms: Latency
     email: Latency
+    stages: dict[str, Latency]
     busy_cores: float
 
 
 class Planned(NamedTuple):
-    """An order's recipients, and when it was to be published, as UNIX time."""
+    """An order, its recipients, and when it was to be published, as UNIX time."""
 
+    order_id: str
     number: str
     address: str
     at: float
@@ -87,6 +89,8 @@ def loop_of(
     planned: list[Planned],
     numbers: dict[str, float],
     addresses: dict[str, float],
+    moments: dict[str, list[tuple[float, float, float]]],
+    *,
     rate: float,
     busy_cores: float,
 ) -> SendingLoop:
@@ -104,8 +108,21 @@ def loop_of(
         p99_ms=both.p99_ms,
         sms=latency_of(sms),
         email=latency_of(email),
+        stages=_stages(planned, moments),
         busy_cores=round(busy_cores, 2),
     )
+
+
+def _stages(
+    planned: list[Planned], moments: dict[str, list[tuple[float, float, float]]]
+) -> dict[str, Latency]:
+    stages: dict[str, list[float]] = {}
+    for one in planned:
+        for owed, claimed, accepted in moments.get(one.order_id, ()):
+            stages.setdefault("published to owed", []).append(owed - one.at)
+            stages.setdefault("owed to claimed", []).append(claimed - owed)
+            stages.setdefault("claimed to accepted", []).append(accepted - claimed)
+    return {name: latency_of(seconds) for name, seconds in stages.items()}
 
 
 def latency_of(seconds: list[float]) -> Latency:
