@@ -226,6 +226,7 @@ async def test_starttls_with_a_certificate_that_is_trusted(tmp_path) -> None:
         await provider.close()
 
 
+@pytest.mark.fault(46, "STARTTLS stripped, and a certificate nobody vouches for", ["I38"])
 async def test_starttls_without_trust_or_offer_sends_nothing(tmp_path) -> None:
     # Fault 46: a certificate nobody vouches for, and a STARTTLS that somebody took out of the reply to EHLO.
     async with open_sink("--starttls") as sink:
