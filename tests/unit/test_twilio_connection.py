@@ -11,6 +11,7 @@ from pipeline.errors import LeaseEndedError, OutcomeUnknownError, SettingsError,
 from pipeline.notifications.notification import Sms
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.providers.twilio_lean import tls_context
+from pipeline.notifications.providers.twilio_reply import REPLY_BYTES_MAX
 from pipeline.settings import SmsSettings
 from stack.smtp.certificate import make_certificate, server_context
 
@@ -155,6 +156,17 @@ async def test_replies_that_are_not(name: str) -> None:
             await send(provider)
         assert await send(provider) == OTHER
         assert site.connections == 2
+        await provider.close()
+
+
+@pytest.mark.parametrize("client", ["lean", "sdk"])
+async def test_a_reply_is_read_no_further_than_its_largest_size(client: str) -> None:
+    body = b"HTTP/1.1 201 Created\r\nContent-Length: 6000000\r\n\r\n" + b" " * (REPLY_BYTES_MAX + 1)
+    async with serving(body, created(OTHER)) as site:
+        provider = provider_of(site, client=client, timeout_s=5.0)
+        with pytest.raises(OutcomeUnknownError, match="too large"):
+            await send(provider)
+        assert await send(provider) == OTHER
         await provider.close()
 
 
