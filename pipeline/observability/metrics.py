@@ -155,12 +155,6 @@ class NotificationMetrics:
             ["channel", "outcome"],
             registry=registry,
         )
-        self.statuses = Counter(
-            "postorder_statuses",
-            "Status words: applied, old, other_id, contradiction, no_such_message, not_understood",
-            ["outcome"],
-            registry=registry,
-        )
 
 
 class PoolMetrics:
