@@ -8,7 +8,7 @@ import orjson
 import pytest
 from babel import Locale
 from babel.numbers import format_currency, get_currency_precision
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mail_reading import claim, invoice, plain, read_back, templates
 from typer.testing import CliRunner
@@ -106,7 +106,9 @@ def test_no_digit_of_an_amount_is_lost() -> None:
     assert style.plain_money("5", "INR") == "INR\xa05.00"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
+@example(["a "])
+@example(["x" * 60, " ", "y" * 60])
 @given(
     st.lists(
         st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=90), max_size=12
