@@ -90,19 +90,18 @@ class NotificationsBench:
     async def open_loop(self, orders_per_s: float, seconds: float, seed: int = 7) -> SendingLoop:
         """Publish orders by a Poisson process, with intake and sending in a process each."""
         chance = random.Random(seed)
-        with (
-            self._process("intake", "order-processed") as intake,
-            self._process("sender", "notifications") as sender,
-        ):
-            await self._publish(orders_per_s, _WARM_UP_S, chance)
-            await self._until_quiet(intake, sender)
-            account = self._account(Channel.SMS, sender=sender, intake=intake)
-            began, before = time.time(), account.read()
-            planned = await self._publish(orders_per_s, seconds, chance)
-            used = {name: after - before[name] for name, after in account.read().items()}
-            took = time.time() - began
-            await self._until_quiet(intake, sender)
         async with self._acceptances() as found:
+            with (
+                self._process("intake", "order-processed") as intake,
+                self._process("sender", "notifications") as sender,
+            ):
+                await self._publish_and_wait(found, sender, orders_per_s, _WARM_UP_S, chance)
+                account = self._account(Channel.SMS, sender=sender, intake=intake)
+                began, before = time.time(), account.read()
+                planned = await self._publish_and_wait(found, sender, orders_per_s, seconds, chance)
+                used = {name: after - before[name] for name, after in account.read().items()}
+                took = time.time() - began
+                await self._until_quiet(intake, sender)
             numbers, addresses = await found.sms_times(began), await found.mail_times(began)
         passed = await moments(self.cluster)
         busy = sum(used.values()) / took
@@ -180,6 +179,16 @@ class NotificationsBench:
             if time.monotonic() > deadline:
                 raise BenchError(f"messages stay open: see {processes[-1].log}")
             await asyncio.sleep(0.5)
+
+    async def _publish_and_wait(
+        self, found: Acceptances, sender: PipelineProcess, rate: float, seconds: float, chance: random.Random
+    ) -> list[Planned]:
+        """Publish, and wait until both messages of each order were accepted."""
+        sms, mails = await found.sms_count(), await found.mail_count()
+        planned = await self._publish(rate, seconds, chance)
+        await self._until(sender, found.sms_count, sms + len(planned))
+        await self._until(sender, found.mail_count, mails + len(planned))
+        return planned
 
     async def _publish(self, rate: float, seconds: float, chance: random.Random) -> list[Planned]:
         """Publish orders, each at its planned moment or as soon after as may be."""
