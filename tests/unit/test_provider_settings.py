@@ -42,7 +42,7 @@ def test_a_second_provider_from_file_and_environment(write) -> None:
         ("[sms]\nweight = 0\n", "sms.weight"),
         ("[email]\nweight = 0\n[email_second]\nweight = 0\n", "email.weight"),
         ("[sms]\nconcurrency = 2\nconcurrency_min = 3\n", "sms.concurrency_min"),
-        ("[sms_second]\ntimeout_s = 30\n", "notifications.lease_s"),
+        ("[effects]\nask_after_s = 300\n[sms_second]\ntimeout_s = 30\n", "notifications.lease_s"),
         ('[sms_second]\nbase_url = "ftp://x/"\n', "sms_second.base_url"),
         ('[email_second]\ntls = "none"\nhost = "relay.example"\n', "email_second.tls"),
         ("[email_second]\nhots = 1\n", "email_second.hots"),
