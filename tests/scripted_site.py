@@ -7,7 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pipeline.notifications.notification import Sms
+from pipeline.notifications.providers.twilio import TwilioProvider
+from pipeline.settings import SmsSettings
+
 CREATED = "SM" + "0c" * 16
+MESSAGE = Sms(effect_id="00" * 16, to="+14155550123", body="Order 1001")
 
 
 def reply(body: bytes, *headers: str, status: str = "201 Created", length: int | None = None) -> bytes:
@@ -83,3 +88,23 @@ async def serving(*answers: Any, tls: ssl.SSLContext | None = None) -> AsyncIter
     finally:
         server.close()
         await server.wait_closed()
+
+
+def settings_of(site: Site, **changes: object) -> SmsSettings:
+    values = {
+        "base_url": site.url,
+        "account_sid": "AC" + "0a" * 16,
+        "auth_token": "token",
+        "from_number": "+15005550006",
+        "timeout_s": 0.25,
+        "connect_timeout_s": 0.25,
+    }
+    return SmsSettings(**{**values, **changes})
+
+
+def provider_of(site: Site, **changes: object) -> TwilioProvider:
+    return TwilioProvider(settings_of(site, **changes))
+
+
+async def send(provider: TwilioProvider) -> str:
+    return (await provider.send(MESSAGE)).provider_id
