@@ -54,7 +54,8 @@ class Feed:
                 self.due.remove(claim)
                 self._pool.put(claim)
             self._pool.give_back(places - len(claims))
-            await self._w.clock.sleep(0.05)
+            soonest = min((at for at, *_ in self.due), default=now)
+            await self._w.clock.sleep(max(0.05, soonest - now))
         await self._pool.finish()
 
 
