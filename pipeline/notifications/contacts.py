@@ -15,7 +15,7 @@ import structlog
 from pipeline.clock import Clock
 from pipeline.errors import PostorderError, RecipientRefusedError, StorageUnavailableError, ThrottledError
 from pipeline.lifecycle import Tasks
-from pipeline.notifications.recipient import check_consent
+from pipeline.notifications.consent import check_consent
 from pipeline.sharding.router import Router
 from pipeline.sharding.slots import SLOT_COUNT
 from pipeline.storage.customers import Person

@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.errors import RecipientRefusedError
-from pipeline.notifications.recipient import email_address, phone_number
+from pipeline.notifications.mail.address import email_address
+from pipeline.notifications.sms.phone import phone_number
 
 PHONES = {
     ("+14155550123", None): "+14155550123",

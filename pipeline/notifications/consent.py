@@ -1,12 +1,8 @@
 """Whether a person wants a message."""
 
 from pipeline.errors import RecipientRefusedError
-from pipeline.notifications.mail.address import email_address
-from pipeline.notifications.sms.phone import phone_number
 from pipeline.storage.customers import Person
 from pipeline.storage.outbox import Channel
-
-__all__ = ["check_consent", "email_address", "phone_number"]
 
 
 def check_consent(person: Person, channel: Channel) -> None:
