@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-from enum import StrEnum
 
 import structlog
 
@@ -13,6 +12,7 @@ from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
 from consumers.notifications import notification_services
 from consumers.order_processed import order_processed_consumer
+from consumers.roles import Role
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import PostorderError, SettingsError
@@ -28,16 +28,6 @@ from pipeline.storage.schema_version import schema_versions
 log = structlog.get_logger(__name__)
 
 _OPEN_RETRY = Backoff(base_s=0.5, ceiling_s=5.0)
-
-
-class Role(StrEnum):
-    """The parts of the pipeline that can run in a process of their own."""
-
-    ORDERS = "order-processed"
-    INVOICES = "invoice-generated"
-    CUSTOMERS = "customer-updated"
-    NOTIFICATIONS = "notifications"
-    PUBLIC = "public"
 
 
 class Process:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from consumers.bootstrap import Process, Role
 from consumers.bounces_commands import bounces_app
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
 from consumers.effects_commands import effects_app
@@ -16,6 +15,7 @@ from consumers.migrate_commands import migrate_app
 from consumers.quarantine_commands import quarantine_app
 from consumers.recipients_commands import recipients_app
 from consumers.retention_commands import retention_app
+from consumers.roles import Role
 from consumers.shards_commands import shards_app
 from consumers.stack_commands import stack_app
 from consumers.templates_commands import templates_app
@@ -75,6 +75,8 @@ def run(
     config: ConfigOption = None,
 ) -> None:
     """Run the pipeline until SIGTERM or Ctrl-C; a second signal stops it at once."""
+    from consumers.bootstrap import Process  # noqa: PLC0415  # commands load only what they need
+
     roles = _roles(only)
     settings = settings_from(config)
 

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 from claims import claim
 
-from consumers.bootstrap import Process, Role
+from consumers.bootstrap import Process
+from consumers.roles import Role
 from pipeline.errors import SettingsError
 from pipeline.notifications.callbacks.links import Links
 from pipeline.notifications.callbacks.seals import Seals
