@@ -4,12 +4,14 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
 from emulated_twilio import SERVICE, SID, TOKEN
+from scripted_site import created, serving
 
 from pipeline.errors import (
     AccountRefusedError,
@@ -110,6 +112,27 @@ async def test_a_messaging_service_picks_the_sender(url: str, client: str, contr
     [sent] = await control.messages()
     assert (sent["from"], sent["messaging_service_sid"]) == (None, SERVICE)
     await provider.close()
+
+
+@pytest.mark.parametrize(
+    "sender", [{"from_number": SENDER}, {"from_number": "", "messaging_service_sid": SERVICE}]
+)
+async def test_both_clients_ask_for_the_same(sender: dict[str, str]) -> None:
+    message = msgspec.structs.replace(MESSAGE, valid_s=77, callback_url="https://shop.example/s/1?a=b#rc=5")
+    asked = []
+    for client in ("lean", "sdk"):
+        async with serving(created()) as site:
+            provider = TwilioProvider(settings_of(site.url, client=client, **sender))
+            await provider.send(message)
+            await provider.close()
+            head, _, form = site.requests[0].partition(b"\r\n\r\n")
+            lines = head.decode().split("\r\n")
+            authorization = next(line for line in lines if line.lower().startswith("authorization: "))
+            asked.append(
+                (lines[0], authorization.lower(), sorted(parse_qsl(form.decode(), strict_parsing=True)))
+            )
+    assert asked[0] == asked[1]
+    assert ("ValidityPeriod", "77") in asked[0][2]
 
 
 BROKEN = ("accept_then_drop", "not_json", "truncated_body", "bad_chunks", "huge_body", "slow_body", "hang")
