@@ -102,7 +102,9 @@ class Ledger:
         )
 
     async def rows(self) -> list[dict[str, Any]]:
-        return await self.bench.rows("SELECT * FROM outbox ORDER BY created_at, effect_id", shard=self.shard.name)
+        return await self.bench.rows(
+            "SELECT * FROM outbox ORDER BY created_at, effect_id", shard=self.shard.name
+        )
 
     async def states(self) -> list[str]:
         return [row["state"] for row in await self.rows()]
