@@ -1,4 +1,4 @@
-"""The rules of sending from end to end: what is held back, is refused, and goes when its time has come."""
+"""The rules of sending from end to end: what is held back or refused, and what goes in its time."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -78,3 +78,36 @@ async def test_quiet_hours_and_countries(bench: Bench, run_pipeline) -> None:
         )
         assert row["ends_with_it"]  # the night is longer than the message is of use
     assert [message["to"] for message in await bench.sms()] == [BERLIN]
+
+
+async def test_whom_a_provider_refuses_for_good_nobody_asks_again(bench: Bench, run_pipeline) -> None:
+    """I13. The faults come but once: a second call would be accepted."""
+    said_stop = {"on": "create", "action": "status", "status": 400, "code": 21610, "count": 1}
+    no_mailbox = {"on": "RCPT", "action": "reply", "code": 550, "text": "5.1.1 no such user", "count": 1}
+    await bench.twilio("behaviour", {"faults": [said_stop]})
+    await bench.smtp("behaviour", {"faults": [no_mailbox]})
+
+    async def messages(name: str) -> dict[str, tuple[str, str | None]]:
+        rows = await bench.rows("SELECT channel, state, reason FROM outbox WHERE order_id = $1", name)
+        return {row["channel"]: (row["state"], row["reason"]) for row in rows}
+
+    customer = {"id": "c-1", "email": "ada@example.com", "phone": BERLIN}
+    with run_pipeline(notifications_grace_window_s="0"):
+        await bench.publish(order_event("o-1", customer=customer))
+        await bench.until_quiet(1)
+        first = await messages("o-1")
+        assert first["sms"] == ("suppressed", "21610")
+        assert first["email"][0] == "suppressed"
+        await bench.publish(order_event("o-2", customer=customer), order("o-3", NEW_YORK))
+        status = await bench.until_quiet(3)
+        assert await messages("o-2") == {
+            "sms": ("suppressed", "opted_out"),
+            "email": ("suppressed", "bounced"),
+        }
+        assert {state for state, _ in (await messages("o-3")).values()} == {"accepted"}
+    reasons = await bench.rows("SELECT channel, reason FROM recipient")
+    assert sorted((row["channel"], row["reason"]) for row in reasons) == [
+        ("email", "bounce:550 5.1.1"),
+        ("sms", "provider:21610"),
+    ]
+    assert status.accounting.balances
