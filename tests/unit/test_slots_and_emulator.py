@@ -112,7 +112,8 @@ async def test_the_rate_that_the_emulator_sees(account: Account) -> None:
     await asyncio.gather(*(until_sent(slots, number) for number in range(60)))
     sent_at = await account.sent_at()
     assert len(sent_at) == 60
-    assert most_in_a_second(sent_at) <= 40 + 2  # the burst: 50 ms' worth
+    # The burst is 50 ms' worth; and calls, the first of which opens a connection, differ in duration.
+    assert most_in_a_second(sent_at) <= 40 + 2 + 0.1 * 40
     assert sent_at[-1] - sent_at[0] < 1.1 * 58 / 40
 
 
