@@ -17,6 +17,7 @@ from pipeline.errors import (
     SettingsError,
     ThrottledError,
 )
+from pipeline.notifications.mail.templates import Templates
 from pipeline.notifications.notification import Sms
 from pipeline.notifications.providers.twilio_reply import Reply, retry_after_s
 from pipeline.notifications.sms.composition import SmsComposition
@@ -62,6 +63,27 @@ def test_a_shortened_text_ends_with_a_word_and_uses_what_room_there_is() -> None
     sent = TextShaper(segments_max=3, plain_marks=True).shape(text)
     assert text.startswith(sent.removesuffix("...") + " ")
     assert 459 - len("word100 ") < measure(sent).units <= 459
+
+
+NAMES = {  # 259 of the corpus
+    "Ada Lovelace": False,
+    "J. R. R. Tolkien": False,
+    "J.R.R. Tolkien": False,
+    "O'Brien-Smith": False,
+    "Zoë Ж. 王": False,
+    "http://evil.example/x": True,
+    "Win at evil.example": True,
+    "WWW.evil": True,
+    "ada@evil": True,
+    "пример.рф": True,
+}
+
+
+@pytest.mark.parametrize(("name", "is_link"), NAMES.items())
+def test_a_name_that_a_phone_would_make_a_link_of_is_left_out(name: str, *, is_link: bool) -> None:
+    body = Templates(shop="Shop").sms(claim(customer_name=name), "+14155550123").body
+    assert (name in body) is not is_link
+    assert "1001" in body
 
 
 TABLE = ErrorTable.load()

@@ -8,6 +8,7 @@ import msgspec
 
 from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Style
+from pipeline.notifications.sms.text import holds_link
 from pipeline.storage.outbox import Claim, InvoiceDocument
 
 NAME_CHARS_MAX = 60
@@ -93,12 +94,13 @@ def words_of(
 
 def sms_words_of(claim: Claim, style: Style, *, shop: str, zone: tzinfo) -> Words:
     """Return what an SMS is filled with: as a mail, but without lines, and its total in plain letters."""
+    name = one_line(claim.customer_name or "")[:NAME_CHARS_MAX]
     return Words(
         shop=shop,
         language=style.language,
         text_direction=style.text_direction,
         values=[
-            one_line(claim.customer_name or "")[:NAME_CHARS_MAX],
+            "" if holds_link(name) else name,
             one_line(claim.number or claim.order_id),
             style.date((claim.event_time or claim.created_at).astimezone(zone).date()),
             style.plain_money(claim.total, claim.currency),

@@ -76,6 +76,17 @@ def _whole(text: str, end: int) -> int:
     return end - 1 if end and text[end - 1] in _JOINERS else end
 
 
+_LINK: Final = re.compile(r"://|@|\bwww\.|\w\.\w{2}", re.IGNORECASE)
+
+
+def holds_link(text: str) -> bool:
+    """Tell whether a phone might make a link of something in a text, such as a name that upstream sends.
+
+    Whoever orders chooses name and number: with a link in the name, our SMS would be his to write.
+    """
+    return _LINK.search(text) is not None
+
+
 _SPACES: Final = re.compile(r"\s")
 
 
