@@ -55,7 +55,7 @@ class Style:
 
 
 def _money_writer(locale: Locale, currency: str, symbol: str) -> Callable[[str], str]:
-    """Return a function that writes amounts. Babel's own parses its pattern for each: 70 µs, this 1 µs."""
+    """Return a function that writes amounts. Babel's own parses its pattern for each: 50 times slower."""
     pattern = locale.currency_formats["standard"]
     symbols = locale.number_symbols["latn"]
     point, group = (
