@@ -202,11 +202,10 @@ class SmtpSession(asyncio.Protocol):
             self._end(ThrottledError(reply.status, "the relay closes the session"), is_sound=False)
             return
         place = len(self._replies) - self._has_reset  # 1: MAIL, 2: RCPT, 3: DATA
-        problem = self._problem()
         if place == len(ENVELOPE):
-            self._envelope_done(problem, reply)
+            self._envelope_done(self._problem(), reply)
         elif not self._pipelining:
-            self._next_command(problem, reply)
+            self._next_command(self._problem(), reply)
 
     def _next_command(self, problem: ProviderError | None, reply: Reply) -> None:
         if problem is not None:
