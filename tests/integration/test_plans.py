@@ -25,7 +25,7 @@ from pipeline.storage.retention import RETENTION
 from pipeline.storage.statements import EFFECTS, INTAKE, OUTBOX, load_statements
 from stack.status import StackStatus
 
-pytestmark = [pytest.mark.integration, pytest.mark.plans]
+pytestmark = [pytest.mark.integration, pytest.mark.plans, pytest.mark.timeout(400)]
 
 ORDERS = 1_000_000
 INVOICED = 300_000
@@ -46,19 +46,20 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
     "owe_invoice_mails": {"outbox": {"pk_outbox"}, "invoices": {"pk_invoices", "idx_invoices_waiting"}},
     "claim": {"outbox": {"idx_outbox_due", "pk_outbox"}, "orders": {"pk_orders"}},
     "attach_invoices": {"invoices": {"pk_invoices", "idx_invoices_waiting"}},
-    "leave_out": {"invoices": {"pk_invoices"}},
+    "leave_out": {"invoices": {"pk_invoices", "idx_invoices_invoice"}},  # by its own id: as rare as the key
     "documents": {"invoices": {"pk_invoices"}},
     "next_due": {"outbox": {"idx_outbox_due"}},
     "record_receipts": {"outbox": {"pk_outbox"}},
     "late_receipts": {"outbox": {"pk_outbox"}},
     "apply_statuses": {"outbox": {"pk_outbox"}},
     "take_unknown": {"outbox": {"idx_outbox_unknown", "pk_outbox"}, "orders": {"pk_orders"}},
-    "conclude": {"outbox": {"pk_outbox"}},
+    "conclude": {"outbox": {"pk_outbox", "idx_outbox_unknown"}},
     "unknown_totals": {"outbox": {"idx_outbox_unknown"}},
     "release": {"outbox": {"idx_outbox_leased"}},
     "expire_leases": {"outbox": {"idx_outbox_leased", "pk_outbox"}},
     "owe_left_behind_invoices": {
-        "invoices": {"idx_invoices_waiting", "pk_invoices"}, "outbox": {"pk_outbox"}, "orders": {"pk_orders"},
+        "invoices": {"idx_invoices_waiting", "pk_invoices", "idx_invoices_invoice"},
+        "outbox": {"pk_outbox"}, "orders": {"pk_orders"},
     },
     "read_persons": {"customers": {"pk_customers"}, "consent": {"pk_consent"}},
     "order": {"orders": {"pk_orders"}, "invoices": {"pk_invoices"}, "outbox": {"pk_outbox"}},
@@ -247,9 +248,10 @@ async def in_the_long_run(connection: asyncpg.Connection, name: str) -> dict[str
         )
         literal = await connection.fetchval(f"SELECT quote_nullable($1::{kind}::text)", value)
         literals.append(f"{literal}::{kind}")
+    given = f"({', '.join(literals)})" if literals else ""
     await connection.execute(f"PREPARE hot AS {STATEMENTS[name]}")
     for _ in range(7):
-        text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE hot({', '.join(literals)})")
+        text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE hot{given}")
     await connection.execute("DEALLOCATE hot")
     return json.loads(text)[0]["Plan"]
 
@@ -279,7 +281,9 @@ async def test_no_scan_brings_ten_times_what_was_thought(connection: asyncpg.Con
 async def test_a_backlog_of_a_million_messages_changes_no_plan(connection: asyncpg.Connection) -> None:
     """Hours without a provider: half of all messages wait."""
     await connection.execute(
-        "UPDATE outbox SET state = 'pending' WHERE kind = 'order_email'; ANALYZE outbox", timeout=120
+        "ALTER TABLE outbox DISABLE TRIGGER trg_outbox_transition; "
+        "UPDATE outbox SET state = 'pending' WHERE kind = 'order_email'; ANALYZE outbox",
+        timeout=120,
     )
     for name in ("claim", "expire_leases", "record_receipts", "bring_order_mails_forward"):
         check(name, await for_these_parameters(connection, name))
