@@ -147,7 +147,7 @@ def notification_services(
         cluster,
         Inquiry(
             settings.effects,
-            {Channel.SMS: asker(providers.composer.sms, providers.all_sms)},
+            {Channel.SMS: asker(providers.composer.sms, providers.all_sms, book.check_unchanged)},
             attempts_max=settings.notifications.attempts_max,
             metrics=metrics,
         ),

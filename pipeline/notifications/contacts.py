@@ -7,13 +7,20 @@ says that somebody of its slot has changed.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
 
 from pipeline.clock import Clock
-from pipeline.errors import PostorderError, RecipientRefusedError, StorageUnavailableError, ThrottledError
+from pipeline.errors import (
+    PostorderError,
+    RecipientRefusedError,
+    RejectedError,
+    StorageUnavailableError,
+    ThrottledError,
+)
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.consent import check_consent
 from pipeline.sharding.router import Router
@@ -26,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 ENTRIES_MAX = 10_000
 TTL_S = 300.0  # should ever a notice get lost
+_CLOCKS_APART = timedelta(seconds=10)  # of two shards, at most
 
 _Waiting = dict[str, tuple[int, "asyncio.Future[Person]"]]
 
@@ -110,6 +118,17 @@ class ContactBook:
             locale=claim.locale or person.locale,
             country=person.country or claim.country,  # the phone number's
         )
+
+    async def check_unchanged(self, claim: Claim, since: datetime) -> None:
+        """Raise RejectedError `contact_changed` unless a message tried at `since` went where it would go now.
+
+        Whoever asks a provider about it would ask for the new number, and learn that there is no message.
+        """
+        if not claim.customer_id or _has_text(claim.phone) or _has_text(claim.email):
+            return
+        person = await self.person(claim.customer_id)
+        if person.recorded_at is None or person.recorded_at >= since - _CLOCKS_APART:
+            raise RejectedError("contact_changed", "the customer's contact details have changed since")
 
     async def person(self, customer_id: str) -> Person:
         """Return what is known of a customer. Raises a retryable error when nobody can be asked."""

@@ -23,11 +23,19 @@ class Finder(Protocol[Message_contra]):
         """Ask. See SmsProvider and EmailProvider."""
 
 
-def asker(compose: Callable[[Claim], Awaitable[Message]], providers: Sequence[Finder[Message]]) -> Ask:
-    """Return a function that composes a claim's message again, just as it was, and asks every provider."""
+def asker(
+    compose: Callable[[Claim], Awaitable[Message]],
+    providers: Sequence[Finder[Message]],
+    check_unchanged: Callable[[Claim, datetime], Awaitable[None]],
+) -> Ask:
+    """Return a function that composes a claim's message again, just as it was, and asks every provider.
+
+    `check_unchanged` raises a PostorderError when it cannot be composed as it was.
+    """
 
     async def ask(claim: Claim, since: datetime) -> Evidence:
         try:
+            await check_unchanged(claim, since)
             message = await compose(claim)
         except PostorderError as error:  # so it cannot be told apart from other messages
             code = error.code if isinstance(error, ProviderError) else type(error).__name__

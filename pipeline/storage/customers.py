@@ -20,7 +20,10 @@ _CUSTOMER_COLUMNS, _CONSENT_COLUMNS = 10, 5
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a person. `opted_out` are channels. Contact details are as upstream gave them."""
+    """What is known of a person. `opted_out` are channels. Contact details are as upstream gave them.
+
+    `recorded_at`: since when they are known here, by the shard's clock.
+    """
 
     is_known: bool
     name: str | None = None
@@ -28,6 +31,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     phone: str | None = None
     locale: str | None = None
     country: str | None = None
+    recorded_at: datetime | None = None
     opted_out: tuple[str, ...] = ()
 
 
@@ -116,5 +120,6 @@ def _person(row: Any) -> Person:
         phone=row["phone"],
         locale=row["locale"],
         country=row["country"],
+        recorded_at=row["recorded_at"],
         opted_out=tuple(row["opted_out"]),
     )

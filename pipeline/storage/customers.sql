@@ -37,7 +37,7 @@ HAVING count(*) > 0;
 
 -- name: read_persons
 -- $1, $2: slots and customers. A row for each, known or not. `owned`: whether this shard may answer at all.
-SELECT t.customer_id, c.customer_id IS NOT NULL AS known, c.name, c.email, c.phone, c.locale, c.country,
+SELECT t.customer_id, c.customer_id IS NOT NULL AS known, c.name, c.email, c.phone, c.locale, c.country, c.recorded_at,
        ARRAY(SELECT channel FROM consent k
              WHERE k.slot = t.slot AND k.customer_id = t.customer_id AND k.state = 'out') AS opted_out,
        coalesce((SELECT state IN ('owned', 'leaving') FROM shard_slot s WHERE s.slot = t.slot), false) AS owned

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from claims import claim as any_claim
+from msgspec.structs import replace
 
 from pipeline.clock import SystemClock
 from pipeline.errors import (
     PostorderError,
     ProviderError,
     RecipientRefusedError,
+    RejectedError,
     StorageUnavailableError,
     ThrottledError,
 )
@@ -123,6 +126,33 @@ async def test_an_orders_own_contact_goes_before(book: ContactBook, shards: Shar
     del shards.persons["c-1"]
     book.changed([slot_of("c-1")])
     assert await book.complete(order) is order
+
+
+@pytest.mark.parametrize(
+    ("own", "age_s", "is_same"),
+    [({}, 60, True), ({}, 5, False), ({}, -60, False), ({"phone": "+1"}, -60, True)],
+)
+async def test_a_message_that_went_elsewhere_is_told_from_one_that_would_go_there_now(
+    book: ContactBook,
+    shards: Shards,
+    own: dict,
+    age_s: float,
+    is_same: bool,  # noqa: FBT001
+) -> None:
+    """A provider asked for the new number knows of no message, and it would be sent again."""
+    tried_at = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    shards.persons["c-1"] = replace(ADA, recorded_at=tried_at - timedelta(seconds=age_s))
+    try:
+        await book.check_unchanged(claim(**own), tried_at)
+    except RejectedError as error:
+        assert (error.code, is_same) == ("contact_changed", False)
+    else:
+        assert is_same
+
+
+async def test_a_person_who_is_not_known_any_more_is_another(book: ContactBook) -> None:
+    with pytest.raises(RejectedError, match="contact_changed"):
+        await book.check_unchanged(claim(), datetime(2026, 11, 21, 10, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("customer_id", [None, ""])

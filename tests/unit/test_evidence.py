@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import DocumentUnavailableError, RecipientRefusedError
+from pipeline.errors import DocumentUnavailableError, RecipientRefusedError, RejectedError
 from pipeline.notifications.evidence import asker, together
 from pipeline.notifications.provider import CannotTell, Evidence, Found, NotFound
 
@@ -43,6 +43,10 @@ class Provider:
         return self._answer
 
 
+async def unchanged(_claim: Any, _since: datetime) -> None:
+    pass
+
+
 async def test_every_provider_is_asked_about_the_message_as_it_was_composed() -> None:
     providers = [Provider(NOT_FOUND), Provider(FOUND)]
 
@@ -50,7 +54,7 @@ async def test_every_provider_is_asked_about_the_message_as_it_was_composed() ->
         return f"text of {claim}"
 
     claim: Any = "claim"
-    assert await asker(compose, providers)(claim, AT) == FOUND
+    assert await asker(compose, providers, unchanged)(claim, AT) == FOUND
     assert [one.asked for one in providers] == [[("text of claim", AT)]] * 2
 
 
@@ -72,5 +76,20 @@ async def test_what_cannot_be_composed_again_cannot_be_asked_about(
 
     claim: Any = "claim"
     provider = Provider(NOT_FOUND)
-    assert await asker(compose, [provider])(claim, AT) == expected
+    assert await asker(compose, [provider], unchanged)(claim, AT) == expected
+    assert provider.asked == []
+
+
+async def test_nobody_is_asked_about_a_message_that_would_go_elsewhere_now() -> None:
+    async def compose(_claim: Any) -> str:
+        return "text"
+
+    async def changed(_claim: Any, since: datetime) -> None:
+        assert since == AT
+        raise RejectedError("contact_changed", "x")
+
+    claim: Any = "claim"
+    provider = Provider(NOT_FOUND)
+    found = await asker(compose, [provider], changed)(claim, AT)
+    assert found == CannotTell("not_composed:contact_changed", is_final=True)
     assert provider.asked == []
