@@ -7,7 +7,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from pipeline.errors import RecipientRefusedError
 
 ADDRESS_CHARS_MAX = 254
-# Plain addresses, as nearly all are. The library takes 40 µs for one, this 1 µs; a test holds that whatever
+# Plain addresses, as nearly all are. The library takes 32 µs for one, this 1 µs; a test holds that whatever
 # passes here the library takes too, and as the same address.
 _is_plain = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9_+-]{0,30}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9_+-]{0,10}[A-Za-z0-9])?){0,2}"
