@@ -44,7 +44,8 @@ was stopped wakes up when that one has finished. Measured by
 `make test-faults ARGS="tests/faults/test_effects_matrix.py"`, {at}.
 
 **{messages} messages in {cells} cells: {lost} lost, {sms_duplicates} SMS twice, {mail_duplicates} mails
-twice, {unknown} left unknown.** A mail is sent again, under the same Message-ID, where nobody can be asked
+twice, {unknown} left unknown.** A cell is run by itself or with others; what is shown is each one's last run.
+A mail is sent again, under the same Message-ID, where nobody can be asked
 whether it was taken and the policy of its kind is `prefer-duplicate`; with `person` it would be listed
 instead, by `postorder effects list`.
 

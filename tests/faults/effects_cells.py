@@ -33,7 +33,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     `sent`: how many the provider took, each counted once. `duplicates`: how many more it took. `lost`: the
     provider has them not, and the ledger will not try again. `unknown`: listed for a person. `mismatched`:
-    accepted in the ledger under an id that is not the provider's for that message.
+    accepted in the ledger under an id that is not the provider's, or a mail sent again under another id.
     """
 
     death: Death
@@ -87,13 +87,16 @@ def _cell(death: Death, step: str, channel: str, outcome: Outcome, effects: list
         duplicates=sum(max(0, len(effect.ids) - 1) for effect in effects),
         lost=sum(not effect.ids and effect.state in _NEVER_AGAIN for effect in effects),
         unknown=sum(effect.state == "unknown" for effect in effects),
-        mismatched=sum(
-            effect.state in {"accepted", "delivered"} and effect.provider_id not in effect.ids
-            for effect in effects
-        ),
+        mismatched=sum(map(_is_mismatched, effects)),
         states=dict(Counter(effect.state for effect in effects)),
         notes=dict(Counter(note for effect in effects for note in effect.notes)),
     )
+
+
+def _is_mismatched(effect: Effect) -> bool:
+    if effect.channel == "email" and len(set(effect.ids)) > 1:
+        return True
+    return effect.state in {"accepted", "delivered"} and effect.provider_id not in effect.ids
 
 
 def complaints(found: Iterable[Cell]) -> list[str]:

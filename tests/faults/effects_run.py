@@ -33,6 +33,8 @@ LOCKED_S = LEASE_S + 3
 SETTINGS = {
     "notifications_lease_s": str(LEASE_S),
     "notifications_sweep_interval_s": "0.2",
+    # So that a claim that is held at a point leaves room in the pool for that of the other shard.
+    "notifications_claim_max": str(ORDERS),
     "effects_ask_after_s": str(LEASE_S + 1.5),
     "effects_ask_interval_s": "0.5",
     "notifications_retry_base_s": "0.05",

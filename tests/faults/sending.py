@@ -106,8 +106,7 @@ def reply_read(gathering: Gathering) -> None:
 def before_commit(gathering: Gathering) -> None:
     """In the transaction of the receipts, when only its commit is missing."""
     record, commit = Outbox.record, FencedTransaction.commit
-    # Together from their replies on, so that one set for each channel and shard has them all.
-    reply_read(Gathering(gathering._missing, lambda: None))
+    _recorded_together(gathering)
 
     async def recorded(self: Outbox, channel: Channel, receipts: list[Receipt]) -> Recorded:
         _recording.set(len(receipts))
@@ -125,7 +124,13 @@ def before_commit(gathering: Gathering) -> None:
     Outbox.record, FencedTransaction.commit = recorded, committed  # type: ignore[method-assign]
 
 
+def _recorded_together(gathering: Gathering) -> None:
+    """Have one set of receipts for each channel and shard: a second one would wait for the first for ever."""
+    reply_read(Gathering(gathering._missing, lambda: None))
+
+
 def after_commit(gathering: Gathering) -> None:
+    _recorded_together(gathering)
     after(Outbox, "record", gathering, lambda arguments, _found: len(arguments[2]))
 
 
