@@ -120,62 +120,64 @@ def test_starting_twice_changes_nothing(running: StackStatus, folder: Path) -> N
     assert bring_up(folder) == running
 
 
-def test_a_stack_may_get_more_shards_but_not_fewer(tmp_path: Path) -> None:
-    """What runs goes on running: the first shard's servers are the same processes."""
-    folder = tmp_path / "stack"
-    two = (*ONE, ShardConfig(name="shard1"))
-    try:
-        before = up(StackConfig(data_dir=folder, shards=ONE), quiet)
-        after = up(StackConfig(data_dir=folder, shards=two), quiet)
-        assert [shard.name for shard in after.shards] == ["shard0", "shard1"]
-        assert after.running
-        assert before.pids.items() < after.pids.items()
-        with pytest.raises(StackError, match="has 2 shards; 1 would lose rows"):
-            up(StackConfig(data_dir=folder, shards=ONE), quiet)
-    finally:
-        down(folder, quiet)
-        reset(folder, quiet)
-
-
-@pytest.mark.parametrize("name", ["shard0-primary", "shard0-replica", "rabbitmq", "epmd", "smtp_sink"])
-def test_what_was_killed_is_started_again(running: StackStatus, folder: Path, name: str) -> None:
-    process = psutil.Process(running.pids[name])
-    process.kill()
-    psutil.wait_procs([process], timeout=10)
+@pytest.mark.parametrize(
+    "names",
+    [("shard0-primary", "rabbitmq", "smtp_sink"), ("shard0-replica", "epmd", "twilio_emulator")],
+    ids=["primary, node, sink", "replica, name server, emulator"],
+)
+def test_what_was_killed_is_started_again(running: StackStatus, folder: Path, names: tuple[str, ...]) -> None:
+    processes = [psutil.Process(running.pids[name]) for name in names]
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=10)
     found = status(folder / "stack")
     assert found is not None
-    assert (found.running, found.components[name]) == (False, "down")
-    assert bring_up(folder).running
+    assert not found.running
+    assert {name for name, state in found.components.items() if state == "down"} >= set(names)
+    again = bring_up(folder)
+    assert again.running
+    assert all(again.pids[name] != running.pids[name] for name in names)
 
 
-def test_down_leaves_no_process_and_up_brings_the_data_back(running: StackStatus, folder: Path) -> None:
+@pytest.fixture
+def bystander(running: StackStatus, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that only stands in the servers' folder."""
+    state = load_state(folder / "stack")
+    assert state is not None
+    with subprocess.Popen(["sleep", "60"], cwd=state.server_dir) as process:
+        yield process
+        process.kill()
+
+
+def test_down_leaves_no_process_of_ours_and_up_takes_a_free_port_for_one_that_is_taken(
+    running: StackStatus, folder: Path, bystander: subprocess.Popen[bytes]
+) -> None:
     assert servers_of(folder)
     assert down(folder / "stack", quiet)
     assert servers_of(folder) == []
     assert not down(folder / "stack", quiet)
-    again = bring_up(folder)
-    assert again.amqp_url == running.amqp_url
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", running.smtp.port))
+        taken.listen()
+        again = bring_up(folder)
+    assert again.smtp.port != running.smtp.port
+    assert (again.amqp_url, again.shards) == (running.amqp_url, running.shards)
+    assert bystander.poll() is None
 
 
-@pytest.mark.parametrize(
-    "moment", ["starting RabbitMQ", "making shard0", "starting shard0", "is ready on port"]
-)
-def test_a_killed_launcher_leaves_nothing_that_the_next_start_cannot_mend(folder: Path, moment: str) -> None:
+def test_what_killed_launchers_left_is_mended_by_two_that_come_at_once(folder: Path) -> None:
+    """Each begins with what the one before it has left half done; the last two make one stack of it."""
     down(folder / "stack", quiet)
     reset(folder / "stack", quiet)
-    with launcher(folder) as process:
-        assert process.stderr
-        for line in process.stderr:
-            if moment in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
-    assert bring_up(folder).running
-    down(folder / "stack", quiet)
-    assert servers_of(folder) == []
-
-
-def test_two_launchers_at_once_make_one_stack(folder: Path) -> None:
+    for moment in ("starting RabbitMQ", "making shard0", "starting shard0", "is ready on port"):
+        with launcher(folder) as process:
+            assert process.stderr
+            for line in process.stderr:
+                if moment in line:
+                    process.send_signal(signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL, moment
     with launcher(folder) as first, launcher(folder) as second:
         assert (first.wait(timeout=60), second.wait(timeout=60)) == (0, 0)
     found = status(folder / "stack")
@@ -183,27 +185,16 @@ def test_two_launchers_at_once_make_one_stack(folder: Path) -> None:
     assert found.running
 
 
-def test_a_taken_port_is_not_fought_over(folder: Path) -> None:
-    found = bring_up(folder)
-    down(folder / "stack", quiet)
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", found.smtp.port))
-        taken.listen()
-        assert bring_up(folder).smtp.port != found.smtp.port
-    down(folder / "stack", quiet)
-
-
-def test_a_process_that_only_stands_in_the_folder_is_left_alone(folder: Path) -> None:
-    state = load_state(folder / "stack")
-    assert state is not None
-    with subprocess.Popen(["sleep", "60"], cwd=state.server_dir) as bystander:
-        try:
-            bring_up(folder)
-            down(folder / "stack", quiet)
-            assert bystander.poll() is None
-        finally:
-            bystander.kill()
+def test_a_stack_may_get_more_shards_but_not_fewer(folder: Path) -> None:
+    """What runs goes on running: the first shard's servers are the same processes."""
+    two = (*ONE, ShardConfig(name="shard1"))
+    before = bring_up(folder)
+    after = up(StackConfig(data_dir=folder / "stack", shards=two), quiet)
+    assert [shard.name for shard in after.shards] == ["shard0", "shard1"]
+    assert after.running
+    assert before.pids.items() < after.pids.items()
+    with pytest.raises(StackError, match="has 2 shards; 1 would lose rows"):
+        bring_up(folder)
 
 
 def test_where_only_root_can_go_the_servers_live_elsewhere(tmp_path: Path) -> None:
