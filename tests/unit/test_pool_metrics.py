@@ -27,7 +27,7 @@ async def test_limits_calls_and_times_by_slot() -> None:
     clock, metrics = VirtualClock(), Metrics()
     slots, [first, _] = made(clock, metrics)
     before = shown(metrics)
-    assert before['postorder_pool_ceiling{channel="sms"}'] == 12
+    assert before['postorder_pool_ceiling{channel="sms"}'] == 4 * 12  # three beside each call
     assert before['postorder_slot_limit{slot="twilio"}'] == 4
     assert before['postorder_retry_budget{channel="sms"}'] == 6
     await clock.run(slots.send(sms(), 1))

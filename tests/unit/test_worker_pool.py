@@ -52,6 +52,32 @@ async def test_room_is_counted_before_anything_is_claimed() -> None:
     await pool.finish()
 
 
+async def test_a_claim_waits_until_a_set_is_worth_it() -> None:
+    """With 12 places, and many wanted: not for one that has come free, but for four."""
+    gates = [asyncio.Event() for _ in range(12)]
+
+    async def work(claim) -> None:
+        await gates[claim].wait()
+
+    pool = WorkerPool("sms", capacity=FixedCapacity(6), work=work, tasks=Tasks(fail))
+    pool.start()
+    assert await pool.reserve(100) == 12
+    for number in range(12):
+        pool.put(number)  # type: ignore[arg-type]
+    many, few = asyncio.create_task(pool.reserve(100)), asyncio.create_task(pool.reserve(1))
+    for number in range(3):
+        gates[number].set()
+        await asyncio.sleep(0.01)
+    assert (many.done(), few.done()) == (False, True)
+    for number in range(3, 5):
+        gates[number].set()
+        await asyncio.sleep(0.01)
+    assert await asyncio.wait_for(many, 1) == 4
+    for gate in gates:
+        gate.set()
+    await pool.finish()
+
+
 async def test_a_drain_gives_back_what_no_worker_has_begun() -> None:
     gate = asyncio.Event()
     begun: list[int] = []

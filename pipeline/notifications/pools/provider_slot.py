@@ -1,7 +1,7 @@
 """One provider behind everything that holds messages back from it."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
@@ -15,12 +15,16 @@ from pipeline.errors import (
 )
 from pipeline.notifications.pools.adaptive_limit import AdaptiveLimit
 from pipeline.notifications.pools.breaker import Breaker
+from pipeline.notifications.pools.call_turns import CallTurns
 from pipeline.notifications.pools.rate_gate import RateGate
 from pipeline.notifications.provider import Accepted
 from pipeline.observability.metrics import LatencyByLabel
 
 _AHEAD_S = 0.25  # so much of a rate limit waits for its turn, so that none of it is lost
 _REFUSALS_MIN = 3  # fewer may be about their messages: a relay puts off single recipients
+_BESIDE_S = 0.05  # what a message takes beside its call, when all is well
+BESIDE_MAX: Final = 3
+"""So many times as many messages as calls may be worked on beside them."""
 _HOLD = Backoff(base_s=0.2, ceiling_s=5.0)
 
 
@@ -58,6 +62,7 @@ class ProviderSlot:
         self.limit = limit
         self.breaker = breaker
         self.in_flight = 0
+        self.turns = CallTurns(lambda: limit.limit)
         self._provider = provider
         self._gates = gates
         self._wait_max_s = wait_max_s
@@ -78,8 +83,19 @@ class ProviderSlot:
             closed_s = max(closed_s, gate.wait_s() - self._wait_max_s)
         return max(0.0, closed_s)
 
+    def workers(self) -> int:
+        """Return how many messages may be worked on for this slot at once, before, in and after their call.
+
+        Beside the calls, by Little's law, as many as pass in the time that looking up a recipient and writing
+        a receipt take. None where a rate limit is what all wait for, or a single probe.
+        """
+        room = self.room()
+        if self._gates or self.breaker.takes_one:
+            return room
+        return room + min(BESIDE_MAX * room, int(room * _BESIDE_S / max(self.limit.typical_s, 0.001)))
+
     def room(self) -> int:
-        """Return how many messages may be worked on for this slot at once: waiting for its rate, or sent."""
+        """Return how many calls there may be at once, waiting for their rate or made."""
         if self.breaker.takes_one:
             return 1
         room = self.limit.limit
@@ -90,17 +106,29 @@ class ProviderSlot:
 
     async def send(self, message: Any) -> Accepted:
         """Send a message when its turn has come. Raises HeldBackError if that is too far off; see Sender."""
+        self._check_circuit(self._clock.monotonic())
+        await self.turns.take()
+        try:
+            return await self._in_turn(message)
+        finally:
+            self.turns.give_back()
+
+    async def _in_turn(self, message: Any) -> Accepted:
+        # A rate's token is taken by whoever may call, so that those who wait to call gather none.
         now = self._clock.monotonic()
-        if (closed_s := self.breaker.closed_for_s(now)) > 0:
-            raise self._left_alone(closed_s)
+        self._check_circuit(now)
         if self._held_until > now or self._gates:
-            await self._await_turn()
+            await self._await_rate()
             now = self._clock.monotonic()
         is_probe = self.breaker.begin(now)
         if is_probe is None:
             self._put_back(self._gates)
             raise self._left_alone(self._wait_max_s)
         return await self._call(message, now, is_probe=is_probe)
+
+    def _check_circuit(self, now: float) -> None:
+        if (closed_s := self.breaker.closed_for_s(now)) > 0:
+            raise self._left_alone(closed_s)
 
     def _left_alone(self, for_s: float) -> HeldBackError:
         return HeldBackError("circuit_open", f"{self.name} is left alone", for_s)
@@ -112,7 +140,7 @@ class ProviderSlot:
                 raise HeldBackError("retry_after", f"{self.name} asked to be left alone", wait_s)
             await self._clock.sleep(wait_s)
 
-    async def _await_turn(self) -> None:
+    async def _await_rate(self) -> None:
         await self._await_hold()
         entered: list[RateGate] = []
         try:

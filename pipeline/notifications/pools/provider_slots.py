@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.clock import Clock
 from pipeline.errors import HeldBackError, ProviderError, ThrottledError
-from pipeline.notifications.pools.provider_slot import ProviderSlot
+from pipeline.notifications.pools.provider_slot import BESIDE_MAX, ProviderSlot
 from pipeline.notifications.pools.rate_gate import RecipientRates
 from pipeline.notifications.pools.retry_budget import RetryBudget
 from pipeline.notifications.provider import Accepted
@@ -35,7 +35,7 @@ class ProviderSlots:
         metrics: PoolMetrics,
         clock: Clock,
     ) -> None:
-        self.ceiling = sum(slot.limit.ceiling for slot in slots)
+        self.ceiling = sum((1 + BESIDE_MAX) * slot.limit.ceiling for slot in slots)
         self.slots = tuple(slots)
         self.budget = budget
         self._channel = channel
@@ -69,9 +69,14 @@ class ProviderSlots:
     def places(self) -> int:
         """How many messages may be in the pool: as many more as are worked on; one while that is a probe."""
         slots = self._callable()
-        room = sum(slot.room() for slot in slots)
-        self._workers = room or self.ceiling
-        return room if all(slot.breaker.takes_one for slot in slots) else 2 * room
+        workers = sum(slot.workers() for slot in slots)
+        self._workers = workers or self.ceiling
+        return workers if all(slot.breaker.takes_one for slot in slots) else 2 * workers
+
+    def close(self) -> None:
+        """Have no message wait for its call any more: it is given back."""
+        for slot in self.slots:
+            slot.turns.close()
 
     async def until_open(self) -> None:
         """Return when some slot can be called."""
@@ -141,7 +146,7 @@ class ProviderSlots:
             if slot.breaker.wants_probe:
                 return slot
         ready = _first_choice(ready) or slots
-        ready = [slot for slot in ready if slot.in_flight < slot.limit.limit] or ready
+        ready = [slot for slot in ready if slot.turns.is_free] or ready
         for slot in ready:
             self._credit[slot] += slot.weight or 1
         best = max(ready, key=self._credit.__getitem__)

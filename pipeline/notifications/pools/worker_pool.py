@@ -8,6 +8,8 @@ from typing import Protocol
 from pipeline.lifecycle import Tasks
 from pipeline.storage.outbox import Claim
 
+_SET_SHARE = 3  # of the pool is worth a claim
+
 
 class Capacity(Protocol):
     """How much the providers of a channel can take at the moment."""
@@ -23,6 +25,9 @@ class Capacity(Protocol):
 
     async def until_open(self) -> None:
         """Return when some provider can be called; at once when that is so now."""
+
+    def close(self) -> None:
+        """Let nothing wait for a call any more: the pool ends."""
 
 
 class FixedCapacity:
@@ -41,6 +46,9 @@ class FixedCapacity:
 
     async def until_open(self) -> None:
         """Return at once."""
+
+    def close(self) -> None:
+        """Nothing waits here."""
 
 
 class WorkerPool:
@@ -80,10 +88,14 @@ class WorkerPool:
             self._tasks.start(self._run(), f"{self.name} worker {number}")
 
     async def reserve(self, wanted: int) -> int:
-        """Wait for an open provider and for room; reserve up to `wanted` places, return how many."""
+        """Wait for an open provider and for room; reserve up to `wanted` places, return how many.
+
+        Not for any room: a claim of few messages costs as many round trips as one of many, and taking each
+        place as it came free made all of them small.
+        """
         while True:
             await self._capacity.until_open()
-            if (free := self.free) > 0:
+            if (free := self.free) >= min(wanted, max(1, self._capacity.places() // _SET_SHARE)):
                 break
             self._has_room.clear()
             await self._has_room.wait()
@@ -110,6 +122,7 @@ class WorkerPool:
     async def finish(self) -> None:
         """Let the workers end what is there; return when all have ended."""
         self._is_finishing = True
+        self._capacity.close()
         while self._idle:
             self._rouse()
         await self._tasks.join()
