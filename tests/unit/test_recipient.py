@@ -99,3 +99,14 @@ def test_nothing_is_nothing(raw: str | None) -> None:
         with pytest.raises(RecipientRefusedError) as caught:
             judge()
         assert caught.value.code == code
+
+
+def test_a_refusal_keeps_nothing_of_those_before() -> None:
+    """One error raised again and again would keep each claim it ever went past, and grow without end."""
+    refusals = []
+    for _ in range(3):
+        with pytest.raises(RecipientRefusedError) as refused:
+            phone_number("no number", None)
+        refusals.append(refused)
+    assert {len(refused.traceback) for refused in refusals} == {len(refusals[0].traceback)}
+    assert len({id(refused.value) for refused in refusals}) == len(refusals)

@@ -58,7 +58,7 @@ def read_number(raw: str | None, country: str | None) -> Number:
     if not text:
         raise RecipientRefusedError("no_phone", "the order has no phone number")
     if len(text) > _CHARS_MAX or not _CHARACTERS.fullmatch(text) or "+" in text[1:]:
-        raise _INVALID
+        raise _invalid()
     compact = text.translate(_SEPARATORS)
     if former := _FORMER_MEXICAN.fullmatch(compact):
         compact = text = f"+52{former[1]}"
@@ -66,11 +66,13 @@ def read_number(raw: str | None, country: str | None) -> Number:
     if number is None:
         number = _parsed(text, country)
     if number is None:
-        raise _INVALID
+        raise _invalid()
     return number
 
 
-_INVALID: Final = RecipientRefusedError("invalid_phone", "not a phone number")
+def _invalid() -> RecipientRefusedError:
+    """Return a new error each time: one that is raised again keeps every frame it ever went through."""
+    return RecipientRefusedError("invalid_phone", "not a phone number")
 
 
 def _international(e164: str) -> Number | None:
