@@ -70,6 +70,16 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.send_400_response("")
                 return
         super().data_received(data)
+        if self._is_idle_without_end():
+            self._set_deadline(self._limits.idle_timeout_s)
+
+    def _is_idle_without_end(self) -> bool:
+        """Tell whether nothing ends the connection: uvicorn's timer ends with any byte.
+
+        Empty lines before a request begin none.
+        """
+        is_idle = self.cycle is not None and self.cycle.response_complete and not self._is_in_head
+        return is_idle and self._deadline is None and self.timeout_keep_alive_task is None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # ours says less
         """Answer what is no request, or too large a one, and close."""

@@ -54,6 +54,19 @@ async def test_who_says_nothing_is_closed() -> None:
         assert counted(site, "connection", "refused") == 0
 
 
+@pytest.mark.parametrize("first", [b"", b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["new", "used"])
+async def test_empty_lines_keep_no_connection_open(first: bytes) -> None:
+    async with running_site(idle_timeout_s=1) as site:
+        reader, writer = await connect(site)
+        writer.write(first)
+        async with asyncio.timeout(5):
+            if first:
+                await reader.readuntil(b"}")
+            writer.write(b"\r\n")
+            assert await reader.read() == b""
+        writer.close()
+
+
 async def test_a_head_without_end_is_cut_off() -> None:
     async with running_site(head_bytes_max=16_384) as site:
         reader, writer = await connect(site)
