@@ -42,9 +42,10 @@ AT_THE_END = {
     "late": ({"action": "hang", "hang_ms": 9000}, "unknown timeout"),
     "twice": ({"action": "raw", "text": "250 a\r\n250 b\r\n"}, "accepted"),
 }
+OF_THE_SENDER = {"MAIL never": "AccountRefusedError 554 5.7.1"}
 CASES = {
     **{
-        f"{verb} {name}": ({"on": verb, **fault}, expected)
+        f"{verb} {name}": ({"on": verb, **fault}, OF_THE_SENDER.get(f"{verb} {name}", expected))
         for verb in ("MAIL", "RCPT", "DATA")
         for name, (fault, expected) in BEFORE_TEXT.items()
     },

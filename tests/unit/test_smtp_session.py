@@ -103,6 +103,26 @@ async def test_what_a_reply_to_rcpt_means(reply: bytes, expected: str) -> None:
         await provider.close()
 
 
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (b"550 5.7.1 not a sender of yours\r\n", "AccountRefusedError 550 5.7.1"),
+        (b"530 5.7.0 authenticate first\r\n", "AccountRefusedError 530 5.7.0"),
+        (b"553 no\r\n", "AccountRefusedError 553"),
+        (b"552 large\r\n", "RejectedError 552"),
+        (b"554 5.3.4 large\r\n", "RejectedError 554 5.3.4"),
+        (b"451 4.7.1 later\r\n", "ThrottledError 451 4.7.1"),
+    ],
+)
+async def test_a_refused_sender_is_no_mails_own_fault(reply: bytes, expected: str) -> None:
+    """Else every mail of an hour in which the relay does not know us would end as failed."""
+    refused = b"503 5.5.1 no sender\r\n"
+    async with scripted(answers(MAIL=reply, RCPT=refused, DATA=refused)) as (_script, port):
+        provider = provider_on(port)
+        assert await outcome(provider, mail("a@example.com")) == expected
+        await provider.close()
+
+
 async def test_data_taken_after_a_refused_recipient_gets_no_text() -> None:
     # RFC 2920 3.1: the relay may say 354 all the same.
     script = answers(RCPT=b"550 5.1.1 who\r\n", END=b"554 5.5.1 no valid recipients\r\n")

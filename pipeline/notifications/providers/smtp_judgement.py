@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 
-from pipeline.errors import ProviderError, RecipientRefusedError, RejectedError, ThrottledError
+from pipeline.errors import (
+    AccountRefusedError,
+    ProviderError,
+    RecipientRefusedError,
+    RejectedError,
+    ThrottledError,
+)
 from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
 from pipeline.notifications.providers.smtp_replies import Reply
 
 OK, GO_AHEAD, CLOSING = 250, 354, 421
 TEMPORARY, PERMANENT = 400, 500
 _FORWARDING = 251
-_FULL = 552  # at RCPT it is to be taken for 452 (RFC 5321 4.5.3.1.10): later
+_FULL = 552  # at RCPT it is to be taken for 452 (RFC 5321 4.5.3.1.10): later; at MAIL: too large (RFC 1870)
+_TOO_LARGE = ("5.2.3", "5.3.4")
+_AUTH_REQUIRED = 530  # of RFC 4954; for a want of STARTTLS as well (RFC 3207)
 
 ENVELOPE = (("MAIL", {OK}), ("RCPT", {OK, _FORWARDING}), ("DATA", {GO_AHEAD}))
 
@@ -18,7 +26,7 @@ def envelope_problem(replies: Sequence[Reply]) -> ProviderError | None:
     """Return what the first bad one of the replies to MAIL, RCPT and DATA means, if there is one so far."""
     for (name, good), reply in zip(ENVELOPE, replies, strict=False):
         if reply.code >= TEMPORARY:
-            return refusal(reply, at_recipient=name == "RCPT")
+            return _sender_refusal(reply) if name == "MAIL" else refusal(reply, at_recipient=name == "RCPT")
         if reply.code not in good:
             return ThrottledError("bad_reply", f"{name}: {reply.status}")
     return None
@@ -33,6 +41,15 @@ def refusal(reply: Reply, *, at_recipient: bool) -> ProviderError:
     """Put a 4xx or 5xx into one of our classes. Its text is left out: it may quote the address."""
     if reply.code < PERMANENT or (at_recipient and reply.code == _FULL):
         return ThrottledError(reply.status, "the relay asks to try later")
+    if reply.code == _AUTH_REQUIRED:
+        return AccountRefusedError(reply.status, "the relay does not let us send")
     if at_recipient and is_mailbox_gone(reply.status):
         return RecipientRefusedError(reply.status, "no such mailbox")
     return RejectedError(reply.status, "refused")
+
+
+def _sender_refusal(reply: Reply) -> ProviderError:
+    """Judge a refusal of MAIL: it names the sender, which is every mail's, and of this mail only the size."""
+    if reply.code < PERMANENT or reply.code == _FULL or reply.enhanced in _TOO_LARGE:
+        return refusal(reply, at_recipient=False)
+    return AccountRefusedError(reply.status, "the relay refuses the sender")
