@@ -112,10 +112,11 @@ class Relay:
 
     async def _claim_from(self, shard: Shard) -> None:
         wake = self._wake[shard.name]
-        failures = 0
+        failures, delay_s = 0, 0.0
         doubtful: UUID | None = None
         while True:
-            places = await self._pool.reserve(self._claim_max)
+            # A shard that failed just now gets one place, so that the others need not wait for its answer.
+            places = await self._pool.reserve(1 if failures else self._claim_max)
             wake.clear()
             claims: list[Claim] = []
             claim_id = uuid4()
@@ -131,9 +132,10 @@ class Relay:
                 failures += 1
                 delay_s = _RETRY.delay_s(failures)
                 log.warning("claim.failed", shard=shard.name, error=str(error), retry_in_s=round(delay_s, 2))
-                await self._clock.sleep(delay_s)
             finally:
                 self._pool.give_back(places - len(claims))
+            if failures:
+                await self._clock.sleep(delay_s)  # on no place of the pool
             if len(claims) < places:
                 await self._wait(wake, self._poll_s if claims or failures else await self._idle_s(shard))
 
