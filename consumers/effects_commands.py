@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from consumers.command import ConfigOption, run_async, settings_from
@@ -45,7 +46,7 @@ def list_command(  # noqa: PLR0917  # each is an option
         for effect in found:
             typer.echo(msgspec.json.encode(effect))
         return
-    Console().print(_table(found))
+    Console().print(effects_listed(found))
     if len(found) == limit:
         typer.echo(f"there may be more than these {limit}: see --limit", err=True)
 
@@ -125,17 +126,18 @@ def _plain(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _table(effects: list[Effect]) -> Table:
+def effects_listed(effects: list[Effect]) -> Table:
+    """Return messages as a table."""
     table = Table("id", "message", "order", "state", "tries", "owed", "reason", "provider id")
     for effect in effects:
         table.add_row(
             effect.effect_id.hex[:12],
             effect.kind,
-            _plain(effect.order_id),
+            escape(_plain(effect.order_id)),
             effect.state,
             str(effect.attempts),
             f"{effect.created_at:%Y-%m-%d %H:%M:%S}",
-            effect.reason or "",
-            _plain(effect.provider_id or ""),
+            escape(_plain(effect.reason or "")),
+            escape(_plain(effect.provider_id or "")),
         )
     return table

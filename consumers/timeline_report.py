@@ -129,7 +129,7 @@ def order_table(order: StoredOrder) -> Table:
     table = Table(show_header=False)
     table.add_row("order", _plain(order.order_id))
     table.add_row("number", _plain(order.number))
-    table.add_row("recipient", _recipient(order))
+    table.add_row("recipient", _plain(_recipient(order)))
     return table
 
 
