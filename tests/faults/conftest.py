@@ -39,4 +39,4 @@ def pytest_sessionfinish() -> None:
         entry["failures"] += not all(_outcomes[nodeid] or [False])
     if found:
         REPORT.parent.mkdir(parents=True, exist_ok=True)
-        REPORT.write_text(json.dumps(sorted(found.values(), key=lambda run: run["id"]), indent=2) + "\n")
+        REPORT.write_text(json.dumps(sorted(found.values(), key=lambda run: int(run["id"])), indent=2) + "\n")

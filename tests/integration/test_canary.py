@@ -141,12 +141,16 @@ def lines_with(text: str, canaries: Iterable[str]) -> list[str]:
 def titles_of(*pids: int) -> Iterator[str]:
     """Arguments and titles of processes and all that they have started."""
     for pid in pids:
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
+        try:
+            process = psutil.Process(pid)
+            all_of_it = (process, *process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue  # it has ended meanwhile
+        for one in all_of_it:
             try:
                 yield Path(f"/proc/{one.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except FileNotFoundError:
-                continue  # it has ended meanwhile
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # so has this one
 
 
 async def probed(bench: Bench, public: str, metrics: str) -> str:

@@ -46,7 +46,7 @@ async def messages(bench: Bench, order_id: str) -> dict[str, tuple[str, str | No
 async def test_customers_get_what_they_want_where_they_are_by_now(bench: Bench, run_pipeline) -> None:
     with run_pipeline(notifications_grace_window_s="0", notifications_contact_wait_s="0.01", **QUICK):
         await bench.publish(
-            customer_event("c-1", updated_at=at(1), name="Grace", phone="030 901820", country="DE"),
+            customer_event("c-1", updated_at=at(1), name="Grace", phone="0151 23456789", country="DE"),
             customer_event("c-2", updated_at=at(1), phone="not a number", consent={"email": "out"}),
             customer_event("c-3", updated_at=at(1), consent={"sms": "out"}),
         )
@@ -79,7 +79,7 @@ async def test_customers_get_what_they_want_where_they_are_by_now(bench: Bench, 
     mails = {mail["rcpt_tos"][0]: mail for mail in await bench.mails()}
     assert set(mails) == {"c-1@example.com", "own@example.com", "new@example.com"}
     assert "Hello Grace" in text_of(mails["c-1@example.com"])
-    assert sorted(sms["to"] for sms in await bench.sms()) == ["+14155550199", "+4930901820"]
+    assert sorted(sms["to"] for sms in await bench.sms()) == ["+14155550199", "+4915123456789"]
     assert (await messages(bench, "o-5"))["sms"] == ("suppressed", "no_phone")
 
 

@@ -22,6 +22,11 @@ from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import PoolSettings, SmsSettings
 
+pytestmark = [
+    pytest.mark.faults,  # real seconds count here, so nothing else should run beside
+    pytest.mark.fault(44, "a provider that says when to come back, or that it is too much", ["I14", "I15"]),
+]
+
 
 class Account:
     """A slot of a stand-in of its own, and the stand-in's view of what was sent."""
