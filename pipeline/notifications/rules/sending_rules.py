@@ -141,7 +141,10 @@ class SendingRules:
 
 
 def _opt_out(channel: Channel, code: str) -> str | None:
-    """Return why a recipient gets nothing more, by the code of a refusal; None: it is about this message."""
+    """Return why a recipient gets nothing more, by the code of a refusal; None: it is about this message.
+
+    A relay that says 550 and no more may mean us ("relay not permitted" is Exim's), and says so of everybody.
+    """
     if channel is Channel.SMS:
         return f"provider:{code}" if code in _OPTED_OUT_CODES else None
-    return f"bounce:{code}" if is_mailbox_gone(code) else None
+    return f"bounce:{code}" if "." in code and is_mailbox_gone(code) else None
