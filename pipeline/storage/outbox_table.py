@@ -72,6 +72,8 @@ class Outbox:
 
     @staticmethod
     async def _attach(connection: Any, rows: Sequence[Any]) -> dict[UUID, tuple[InvoiceDocument, ...]]:
+        # A mail that is not sent any more takes no invoice along: it gets a mail, and a lifetime, of its own.
+        rows = [row for row in rows if not row["is_expired"]]
         await connection.execute(
             OUTBOX["attach_invoices"],
             *_keys(row for row in rows if row["kind"] == Kind.ORDER_EMAIL),
