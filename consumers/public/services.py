@@ -28,7 +28,7 @@ from pipeline.notifications.callbacks.twilio_signature import TwilioSignatures
 from pipeline.notifications.callbacks.twilio_words import InboundReader
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
-from pipeline.notifications.rules.bounce_book import BounceBook
+from pipeline.notifications.rules.bounce_book import BounceBook, message_id_domains
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.sms.error_table import ErrorTable
 from pipeline.observability.metrics import PublicMetrics
@@ -76,7 +76,7 @@ def public_services(
         tasks=new_tasks(),
     )
     recipients = Recipients(cluster, clock=clock)
-    bounces = BounceBook(cluster, recipients, domains=_mail_domains(settings), clock=clock)
+    bounces = BounceBook(cluster, recipients, domains=message_id_domains(settings), clock=clock)
 
     async def unsubscribe(key: UUID) -> None:
         await recipients.set_key(key, Channel.EMAIL, RecipientState.OUT, "unsubscribe", clock.now())
@@ -154,12 +154,6 @@ def _sms_accounts(settings: Settings) -> dict[str, str]:
     configured = {name: sms for name, sms in slots.items() if sms is not None and sms.account_sid}
     # Where both have one account, it is the first slot's.
     return {sms.account_sid: name for name, sms in reversed(configured.items())}
-
-
-def _mail_domains(settings: Settings) -> set[str]:
-    """Return the domains of our Message-IDs."""
-    relays = [email for email in (settings.email, settings.email_second) if email is not None]
-    return {email.from_address.rpartition("@")[2] for email in relays}
 
 
 def _twilio_signatures(settings: Settings) -> TwilioSignatures:

@@ -83,7 +83,18 @@ class BounceBook:
         return outcomes
 
     async def _mail(self, effect_id: UUID) -> SentMail | None:
-        """Find a mail. An order's is on one shard; an invoice's may be on any, and all are asked."""
+        """Find a mail. That there is none counts only if no slot has moved since the last map."""
+        for _ in range(_TRIES):
+            epoch = self._cluster.router.epoch
+            if mail := await self._asked_for(effect_id):
+                return mail
+            await self._cluster.refresh()
+            if self._cluster.router.epoch == epoch:
+                return None
+        raise StorageUnavailableError("slots move too fast to tell whether there is such a mail")
+
+    async def _asked_for(self, effect_id: UUID) -> SentMail | None:
+        """Ask where a mail may be. An order's is on one shard; for an invoice's all are asked."""
         is_orders = effect_id.bytes[-1] == _ORDERS_MAIL
         slots = [slot_of_digest(effect_id.bytes)] if is_orders else list(_ALL_SLOTS)
         shards = [self._cluster.router.shard_of(slots[0])] if is_orders else list(self._cluster.shards)
@@ -103,10 +114,13 @@ class BounceBook:
     async def _customers_address(self, mail: SentMail) -> str | None:
         if not mail.customer_id:
             return None
-        place = self._cluster.router.place(mail.customer_id)
-        found = await read_persons(self._cluster[place.shard].primary, [(place.slot, mail.customer_id)])
-        person = found.persons.get(mail.customer_id)
-        return person.email if person else None
+        for _ in range(_TRIES):
+            place = self._cluster.router.place(mail.customer_id)
+            found = await read_persons(self._cluster[place.shard].primary, [(place.slot, mail.customer_id)])
+            if not found.not_owned:
+                return found.persons[mail.customer_id].email
+            await self._follow()
+        raise StorageUnavailableError("no shard owns the customer's slot at the moment")
 
     async def _apply(self, bounce: Bounce, mail: SentMail) -> Counter[str]:
         status = ProviderStatus(
@@ -123,6 +137,10 @@ class BounceBook:
             applied = await self._cluster[shard].effects.apply_statuses([status])
             if not applied.not_owned:
                 return Counter(applied.outcomes)
-            await self._cluster.refresh()
-            await self._clock.sleep(_MOVING_S)
+            await self._follow()
         raise StorageUnavailableError("no shard owns the mail's slot at the moment")
+
+    async def _follow(self) -> None:
+        """Go by the newest map; a slot is nobody's for a moment while it moves."""
+        await self._cluster.refresh()
+        await self._clock.sleep(_MOVING_S)

@@ -1,0 +1,118 @@
+"""Bounces while slots move: one for a mail that lives elsewhere by now is no bounce for nobody."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from pipeline.clock import SystemClock
+from pipeline.notifications.rules.bounce_book import BounceBook
+from pipeline.sharding.router import Router
+from pipeline.sharding.shard_map import ShardMap
+from pipeline.sharding.slots import SLOT_COUNT, slot_of_digest
+from pipeline.storage.effects import Applied, ProviderStatus
+from pipeline.storage.recipients import SentMail
+
+ORDERS, INVOICES = (UUID(int=(0xABCD << 112) + last) for last in (2, 3))
+ADDRESS = "ada@example.com"
+
+
+class Shard:
+    """One shard, as far as bounces go: it speaks for all slots or for none, and knows one mail."""
+
+    def __init__(self, cluster: "Cluster", name: str) -> None:
+        self.cluster, self.name = cluster, name
+        self.recipients = self.effects = self.primary = self
+
+    @property
+    def is_owner(self) -> bool:
+        return self.cluster.owner == self.name
+
+    async def mail(self, slots: Sequence[int], effect_id: UUID) -> SentMail | None:
+        known = SentMail(
+            slot=slot_of_digest(effect_id.bytes),
+            provider="smtp",
+            provider_id=None,
+            email=self.cluster.email,
+            customer_id="c-7",
+        )
+        is_here = self.is_owner and effect_id in (ORDERS, INVOICES)
+        self.cluster.looked += 1
+        if self.cluster.moves_when_asked:
+            self.cluster.owner, self.cluster.moves_when_asked = "b", False
+        return known if is_here and known.slot in slots else None
+
+    async def apply_statuses(self, statuses: Sequence[ProviderStatus]) -> Applied:
+        if not self.is_owner:
+            return Applied({}, frozenset(status.slot for status in statuses))
+        return Applied({"applied": len(statuses)}, frozenset())
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Shard"]:
+        yield self
+
+    async def fetchval(self, _statement: str) -> None:
+        return None
+
+    async def fetch(self, _statement: str, _slots: Any, customers: Sequence[str]) -> list[dict[str, Any]]:
+        nothing = dict.fromkeys(("name", "phone", "locale", "country", "recorded_at"))
+        person = {**nothing, "known": True, "opted_out": [], "email": ADDRESS, "owned": self.is_owner}
+        if not self.is_owner:
+            self.cluster.owner = "b"
+        return [{**person, "customer_id": customer} for customer in customers]
+
+
+class Cluster:
+    """Two shards. `owner` has all slots; the map that is in force here may be an older one."""
+
+    def __init__(self, owner: str, *, email: str | None = ADDRESS, moves_when_asked: bool = False) -> None:
+        self.owner, self.email, self.moves_when_asked = owner, email, moves_when_asked
+        self.router = Router(ShardMap(1, ("a",) * SLOT_COUNT))
+        self.shards = {name: Shard(self, name) for name in ("b", "a")}
+        self.looked = 0
+
+    def __getitem__(self, name: str) -> Shard:
+        return self.shards[name]
+
+    async def refresh(self) -> None:
+        epoch = 1 if self.owner == "a" else 2
+        self.router.adopt(ShardMap(epoch, (self.owner,) * SLOT_COUNT))
+
+
+class Nobody:
+    """Recipients of whom nobody is taken off."""
+
+    async def set(self, *_word: object) -> bool:
+        return False
+
+
+def bounce(effect_id: UUID) -> bytes:
+    return (
+        f"X-Failed-Recipients: {ADDRESS}\nIn-Reply-To: <{effect_id.hex}@shop.example>\n\n550 5.7.1 no\n"
+    ).encode()
+
+
+def book_on(cluster: Cluster) -> BounceBook:
+    return BounceBook(cluster, Nobody(), domains=["shop.example"], clock=SystemClock())
+
+
+@pytest.mark.parametrize("effect_id", [ORDERS, INVOICES], ids=["an order's", "an invoice's"])
+async def test_a_mail_is_found_by_the_newest_map(effect_id: UUID) -> None:
+    assert await book_on(Cluster("b")).take(bounce(effect_id)) == {"applied": 1}
+
+
+async def test_a_mail_that_moves_past_the_question_is_asked_for_again() -> None:
+    """`b` is asked before it has the mail, and `a` when it has it no more."""
+    assert await book_on(Cluster("a", moves_when_asked=True)).take(bounce(INVOICES)) == {"applied": 1}
+
+
+async def test_the_customers_address_is_asked_of_whoever_has_it_by_now() -> None:
+    assert await book_on(Cluster("b", email=None)).take(bounce(INVOICES)) == {"applied": 1}
+
+
+async def test_what_there_is_none_of_is_said_after_one_look() -> None:
+    cluster = Cluster("a")
+    assert await book_on(cluster).take(bounce(UUID(int=2))) == {"no_such_mail": 1}
+    assert cluster.looked == 1
