@@ -34,10 +34,15 @@ def sms_providers(settings: Settings) -> dict[str, TwilioProvider]:
 
 
 def email_providers(settings: Settings, clock: Clock) -> dict[str, SmtpProvider]:
-    """Return the relays, by the name of their slot."""
+    """Return the relays, by the name of their slot.
+
+    A mail has the same Message-ID through each of them: it may go out by a second one when nobody knows what
+    the first has done with it.
+    """
     shop = settings.notifications.public_name
+    domain = settings.email.from_address.rpartition("@")[2]
     return {
-        name: SmtpProvider(section, sender_name=shop, clock=clock, name=name)
+        name: SmtpProvider(section, sender_name=shop, clock=clock, name=name, id_domain=domain)
         for name, section in email_sections(settings).items()
     }
 

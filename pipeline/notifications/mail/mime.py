@@ -49,11 +49,11 @@ _MIXED_END = b"--%b--\r\n" % _OUTER
 
 
 class MailWriter:
-    """Writes the mails of one sender."""
+    """Writes the mails of one sender. `id_domain`: of Message-IDs; empty: the sender's."""
 
-    def __init__(self, *, sender: str, sender_name: str) -> None:
+    def __init__(self, *, sender: str, sender_name: str, id_domain: str = "") -> None:
         self._from = f"From: {_display_name(sender_name)} <{sender}>\r\nTo: "
-        self._domain = sender.rpartition("@")[2]
+        self._domain = id_domain or sender.rpartition("@")[2]
 
     def message_id(self, message: Email) -> str:
         """Return the Message-ID: always the same for one effect, so that a mail sent again is recognised."""

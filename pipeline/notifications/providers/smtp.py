@@ -24,15 +24,21 @@ _PERMANENT = 500
 
 
 class SmtpProvider:
-    """Sends mail through one relay."""
+    """Sends mail through one relay. `id_domain`: as in MailWriter; one for all relays of a channel."""
 
     def __init__(
-        self, settings: EmailSettings, *, sender_name: str, clock: Clock, name: str = "smtp"
+        self,
+        settings: EmailSettings,
+        *,
+        sender_name: str,
+        clock: Clock,
+        name: str = "smtp",
+        id_domain: str = "",
     ) -> None:
         self.name = name
         self._settings = settings
         self._clock = clock
-        self._writer = MailWriter(sender=settings.from_address, sender_name=sender_name)
+        self._writer = MailWriter(sender=settings.from_address, sender_name=sender_name, id_domain=id_domain)
         self._sign = signer_of(settings)
         self._helo_name = settings.helo_name or settings.from_address.rpartition("@")[2]
         self._tls_context = _tls_context(settings)
