@@ -35,8 +35,8 @@ def asker(
 
     async def ask(claim: Claim, since: datetime) -> Evidence:
         try:
-            await check_unchanged(claim, since)
             message = await compose(claim)
+            await check_unchanged(claim, since)  # last, so that nothing changes in between
         except PostorderError as error:  # so it cannot be told apart from other messages
             code = error.code if isinstance(error, ProviderError) else type(error).__name__
             return CannotTell(f"not_composed:{code}", is_final=not error.retryable)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -52,7 +53,7 @@ class Reconciler:
         self._tasks = tasks
 
     async def start(self) -> None:
-        """Start two tasks for each shard: one sweeps, one asks, which may take long."""
+        """Start tasks for each shard: one sweeps, one for each channel asks, which may take long."""
         for shard in self._cluster:
             self._add(shard)
         self._cluster.on_added.append(self._add)
@@ -60,9 +61,10 @@ class Reconciler:
 
     def _add(self, shard: Shard) -> None:
         sweeping = self._forever(shard, self._sweep, self._interval_s)
-        asking = self._forever(shard, self._ask, _LOOKS_PER_INQUIRY * self._interval_s)
         self._tasks.start(sweeping, f"sweep {shard.name}")
-        self._tasks.start(asking, f"inquiries {shard.name}")
+        for channel in Channel:
+            asking = self._forever(shard, partial(self._ask, channel), _LOOKS_PER_INQUIRY * self._interval_s)
+            self._tasks.start(asking, f"{channel} inquiries {shard.name}")
 
     def _look_anew(self) -> None:
         for shard in self._cluster:
@@ -100,14 +102,12 @@ class Reconciler:
 
     # --- unknown outcomes -------------------------------------------------------------------------------
 
-    async def _ask(self, shard: Shard) -> None:
-        for channel in Channel:
-            while await self._ask_page(shard, channel) == PAGE_MAX:
-                pass  # the next page
-        totals = {total.channel: total for total in await shard.effects.unknown_totals()}
-        for channel in Channel:
-            total = totals.get(channel)
-            labels = (shard.name, channel)
+    async def _ask(self, channel: Channel, shard: Shard) -> None:
+        is_more = True
+        while is_more:
+            is_more = await self._ask_page(shard, channel) == PAGE_MAX
+            totals = {total.channel: total for total in await shard.effects.unknown_totals()}
+            total, labels = totals.get(channel), (shard.name, channel)
             self._metrics.unknown_effects.labels(*labels).set(total.effects if total else 0)
             self._metrics.unknown_oldest_seconds.labels(*labels).set(total.oldest_s if total else 0.0)
 

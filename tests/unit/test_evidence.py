@@ -93,3 +93,20 @@ async def test_nobody_is_asked_about_a_message_that_would_go_elsewhere_now() -> 
     found = await asker(compose, [provider], changed)(claim, AT)
     assert found == CannotTell("not_composed:contact_changed", is_final=True)
     assert provider.asked == []
+
+
+async def test_a_change_while_the_message_is_composed_is_seen() -> None:
+    changes = []
+
+    async def compose(_claim: Any) -> str:
+        changes.append("a new number")
+        return "text"
+
+    async def check(_claim: Any, _since: datetime) -> None:
+        if changes:
+            raise RejectedError("contact_changed", "x")
+
+    claim: Any = "claim"
+    provider = Provider(NOT_FOUND)
+    assert (await asker(compose, [provider], check)(claim, AT)) != NOT_FOUND
+    assert provider.asked == []
