@@ -100,6 +100,8 @@ TABLE = ErrorTable.load()
         (429, 21611, ThrottledError, "21611"),
         (401, 20003, AccountRefusedError, "20003"),
         (404, None, AccountRefusedError, "404"),
+        (400, 21660, AccountRefusedError, "21660"),
+        (400, 21661, AccountRefusedError, "21661"),
         (400, None, ThrottledError, "400"),
         (418, None, ThrottledError, "418"),
         (408, None, OutcomeUnknownError, "408"),
@@ -112,6 +114,14 @@ def test_refusals(status: int, code: int | None, expected: type[ProviderError], 
     refusal = TABLE.refusal(status, code)
     assert type(refusal) is expected
     assert refusal.code == name
+
+
+@pytest.mark.parametrize("code", [21606, 21659])
+def test_a_destination_that_cannot_be_reached_holds_no_other_message_back(code: int) -> None:
+    """A refused account opens the circuit, and a time asked for holds the slot: one order would stop all."""
+    refusal = TABLE.refusal(400, code)
+    assert type(refusal) is ThrottledError
+    assert refusal.retry_after_s is None
 
 
 def test_the_table_has_every_code_that_the_emulator_knows() -> None:
