@@ -72,13 +72,17 @@ class Counted(NamedTuple):
 
 
 class SentMail(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail of the ledger. `email`: the order's address; without one it went to the customer's."""
+    """A mail of the ledger. `email`: the order's address; without one it went to the customer's.
+
+    `bounced_at`: since when it is known not to have been delivered; None: it is not known.
+    """
 
     slot: int
     provider: str | None
     provider_id: str | None
     email: str | None
     customer_id: str | None
+    bounced_at: datetime | None = None
 
 
 class RecipientRow(msgspec.Struct, frozen=True, kw_only=True):

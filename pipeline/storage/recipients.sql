@@ -44,7 +44,8 @@ LEFT JOIN recipient r USING (slot, recipient_key);
 -- name: mail_recipient
 -- $1: slots, because an effect id tells its slot for an order's messages only. $2: the mail. Where it went is
 -- not kept with it: it was the order's address, else the customer's.
-SELECT o.slot, o.provider, o.provider_id, d.email, d.customer_id
+SELECT o.slot, o.provider, o.provider_id, d.email, d.customer_id,
+       CASE WHEN o.provider_status = 'failed' THEN o.provider_status_at END AS bounced_at
 FROM outbox o JOIN orders d USING (slot, order_id)
 WHERE o.slot = ANY ($1::smallint[]) AND o.effect_id = $2 AND o.channel = 'email'
   AND EXISTS (SELECT FROM shard_slot s WHERE s.slot = o.slot AND s.state IN ('owned', 'leaving'));

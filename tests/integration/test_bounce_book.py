@@ -12,6 +12,7 @@ from pipeline.clock import SystemClock
 from pipeline.notifications.rules.bounce_book import BounceBook
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.storage.outbox import Channel, Kind, Receipt, State
+from pipeline.storage.recipients import RecipientState
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +84,10 @@ async def test_a_hard_bounce_takes_the_address_off(bench: Bench, book: BounceBoo
     assert (shown.state, shown.reason) == ("out", "bounce:5.1.1")
     assert (await book.take(bounce))["taken_off"] == 0  # again
     assert await reasons(bench) == ["bounce:5.1.1"]
+    operator = (Channel.EMAIL, "o-1@example.com", RecipientState.IN, "operator", datetime.now(UTC))
+    assert await Recipients(bench.cluster, clock=SystemClock()).set(*operator)
+    assert (await book.take(bounce))["taken_off"] == 0  # as an mbox file is read again at each start
+    assert await reasons(bench) == []
     assert (await bench.status()).accounting.balances
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,7 @@ class Shard:
             provider_id=None,
             email=self.cluster.email,
             customer_id="c-7",
+            bounced_at=self.cluster.bounced_at,
         )
         is_here = self.is_owner and effect_id in (ORDERS, INVOICES)
         self.cluster.looked += 1
@@ -72,6 +74,7 @@ class Cluster:
         self.router = Router(ShardMap(1, ("a",) * SLOT_COUNT))
         self.shards = {name: Shard(self, name) for name in ("b", "a")}
         self.looked = 0
+        self.bounced_at: datetime | None = None
 
     def __getitem__(self, name: str) -> Shard:
         return self.shards[name]
@@ -81,21 +84,24 @@ class Cluster:
         self.router.adopt(ShardMap(epoch, (self.owner,) * SLOT_COUNT))
 
 
-class Nobody:
-    """Recipients of whom nobody is taken off."""
+class Said:
+    """Recipients, and what was said of them."""
 
-    async def set(self, *_word: object) -> bool:
-        return False
+    def __init__(self) -> None:
+        self.words: list[tuple[Any, ...]] = []
 
-
-def bounce(effect_id: UUID) -> bytes:
-    return (
-        f"X-Failed-Recipients: {ADDRESS}\nIn-Reply-To: <{effect_id.hex}@shop.example>\n\n550 5.7.1 no\n"
-    ).encode()
+    async def set(self, *word: Any) -> bool:
+        self.words.append(word)
+        return True
 
 
-def book_on(cluster: Cluster) -> BounceBook:
-    return BounceBook(cluster, Nobody(), domains=["shop.example"], clock=SystemClock())
+def bounce(effect_id: UUID, status: str = "5.7.1") -> bytes:
+    head = f"X-Failed-Recipients: {ADDRESS}\nIn-Reply-To: <{effect_id.hex}@shop.example>"
+    return f"{head}\n\n550 {status} no\n".encode()
+
+
+def book_on(cluster: Cluster, said: Said | None = None) -> BounceBook:
+    return BounceBook(cluster, said or Said(), domains=["shop.example"], clock=SystemClock())
 
 
 @pytest.mark.parametrize("effect_id", [ORDERS, INVOICES], ids=["an order's", "an invoice's"])
@@ -110,6 +116,16 @@ async def test_a_mail_that_moves_past_the_question_is_asked_for_again() -> None:
 
 async def test_the_customers_address_is_asked_of_whoever_has_it_by_now() -> None:
     assert await book_on(Cluster("b", email=None)).take(bounce(INVOICES)) == {"applied": 1}
+
+
+@pytest.mark.parametrize("known", [None, datetime(2026, 3, 1, tzinfo=UTC)], ids=["news", "read again"])
+async def test_a_bounce_read_again_says_it_of_the_time_before(known: datetime | None) -> None:
+    """Else each look through an mbox file would undo what an operator has allowed since."""
+    cluster, said, began = Cluster("a"), Said(), datetime.now(UTC)
+    cluster.bounced_at = known
+    assert await book_on(cluster, said).take(bounce(ORDERS, "5.1.1")) == {"applied": 1, "taken_off": 1}
+    [word] = said.words
+    assert word[-1] == known if known else word[-1] >= began
 
 
 async def test_what_there_is_none_of_is_said_after_one_look() -> None:

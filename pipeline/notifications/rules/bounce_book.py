@@ -7,6 +7,7 @@ address that this mail went to.
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -73,12 +74,12 @@ class BounceBook:
         address = await self._address(mail)
         if address is None or address.lower() not in bounce.addresses:
             return Counter(("other_recipient",))
-        outcomes = await self._apply(bounce, mail)
+        # Read again, it says what it said then: what an operator has said of the address since counts.
+        at = mail.bounced_at or self._clock.now()
+        outcomes = await self._apply(bounce, mail, at)
         if bounce.action == "failed" and is_mailbox_gone(bounce.status):
             reason = f"bounce:{bounce.status}"
-            counts = await self._recipients.set(
-                Channel.EMAIL, address, RecipientState.OUT, reason, self._clock.now()
-            )
+            counts = await self._recipients.set(Channel.EMAIL, address, RecipientState.OUT, reason, at)
             outcomes["taken_off"] += counts
         return outcomes
 
@@ -122,7 +123,7 @@ class BounceBook:
             await self._follow()
         raise StorageUnavailableError("no shard owns the customer's slot at the moment")
 
-    async def _apply(self, bounce: Bounce, mail: SentMail) -> Counter[str]:
+    async def _apply(self, bounce: Bounce, mail: SentMail, at: datetime) -> Counter[str]:
         status = ProviderStatus(
             mail.slot,
             bounce.effect_id,
@@ -130,7 +131,7 @@ class BounceBook:
             None,
             bounce.action,
             bounce.status,
-            self._clock.now(),
+            at,
         )
         for _ in range(_TRIES):
             shard = self._cluster.router.shard_of(mail.slot)
