@@ -1,5 +1,6 @@
 """From a claim to a finished message: the recipient found and judged, documents at hand, texts rendered."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from pipeline.notifications.mail.address import email_address
@@ -47,10 +48,23 @@ class Composer:
         """Compose a mail."""
         claim = await self._complete(claim)
         to = email_address(claim.email)
-        attachments = [await self._attachment(claim, invoice) for invoice in claim.invoices]
+        attachments = await self._attachments(claim)
         return self._templates.email(claim, to, tuple(attachments), self._unsubscribe_url(to))
 
-    async def _attachment(self, claim: Claim, invoice: InvoiceDocument) -> Attachment:
-        if invoice.content is None and invoice.url is None:
-            return await self._invoices.attachment(claim, invoice)
-        return await self._documents.attachment(invoice)
+    async def _attachments(self, claim: Claim) -> list[Attachment]:
+        """Return all of them.
+
+        They are fetched at once, because one after the other slow ones would outlast the claim, time and again.
+        Those that are made here are made one after the other, because there is a queue for that.
+        """
+        making = asyncio.Lock()
+
+        async def attachment(invoice: InvoiceDocument) -> Attachment:
+            if invoice.content is None and invoice.url is None:
+                async with making:
+                    return await self._invoices.attachment(claim, invoice)
+            return await self._documents.attachment(invoice)
+
+        if len(claim.invoices) > 1:
+            return await asyncio.gather(*map(attachment, claim.invoices))
+        return [await attachment(invoice) for invoice in claim.invoices]
