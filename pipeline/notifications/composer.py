@@ -54,7 +54,7 @@ class Composer:
     async def _attachments(self, claim: Claim) -> list[Attachment]:
         """Return all of them.
 
-        They are fetched at once, because one after the other slow ones would outlast the claim, time and again.
+        They are fetched at once: one after the other, slow ones would outlast the claim, time and again.
         Those that are made here are made one after the other, because there is a queue for that.
         """
         making = asyncio.Lock()
