@@ -1,5 +1,6 @@
 """The spend breaker: sums over shards and what is not written yet, limits, and like numbers."""
 
+import asyncio
 from collections import Counter
 from types import SimpleNamespace
 
@@ -158,6 +159,28 @@ async def test_a_drain_writes_what_is_not_written_yet() -> None:
     book.add(BERLIN, 2)
     await book.drain()
     assert shards.tables["a"].rows == {"49": 2}
+
+
+async def test_a_drain_during_a_write_loses_nothing() -> None:
+    class Slow(Table):
+        was_asked = asyncio.Event()
+
+        async def add(self, segments) -> None:
+            if not self.was_asked.is_set():
+                self.was_asked.set()
+                await asyncio.Event().wait()
+            await super().add(segments)
+
+    shards = Shards()
+    book = spending(shards, spend_segments_per_hour=100)
+    shards.tables["a"] = Slow()
+    book.add(BERLIN, 3)
+    writing = asyncio.create_task(book.look())
+    await Slow.was_asked.wait()
+    writing.cancel()
+    await asyncio.wait([writing])
+    await book.drain()
+    assert shards.tables["a"].rows == {"49": 3}
 
 
 def test_like_numbers_share_a_cap_for_about_an_hour() -> None:

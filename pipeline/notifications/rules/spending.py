@@ -128,6 +128,9 @@ class Spending:
             except PostorderError as error:
                 log.info("spend.unwritten", shard=shard.name, error=str(error))
                 self._unwritten.update(written)
+            except asyncio.CancelledError:  # by a drain, which writes once more
+                self._unwritten.update(written)
+                raise
             else:
                 self._unread.setdefault(shard.name, Counter()).update(written)
                 return
