@@ -114,9 +114,3 @@ CREATE TABLE sms_spend (
 );
 COMMENT ON TABLE sms_spend IS 'SMS segments sent, by country calling code: a row for each set of receipts. Not moved.';
 CREATE INDEX idx_sms_spend_recorded ON sms_spend (recorded_at);
-
--- An invoice without a document of upstream's gets one of ours.
-ALTER TABLE invoices
-    DROP CONSTRAINT cns_invoices_document,
-    ADD CONSTRAINT cns_invoices_document CHECK (num_nonnulls(document, document_url) <= 1) NOT VALID;
-ALTER TABLE invoices VALIDATE CONSTRAINT cns_invoices_document;

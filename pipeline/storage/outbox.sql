@@ -6,10 +6,11 @@
 -- and on the replica, before any of the messages is sent.
 -- $5 is why this stays fast while a snapshot is held open for long: until it ends, the index keeps an entry
 -- for each message that was ever pending since, and without a lower bound every claim walks over all of them.
+-- Never ahead of the server's clock, which may have been set back, or be another server's by now.
 WITH due AS (
     SELECT slot, effect_id FROM outbox
     WHERE state = 'pending' AND channel = $1 AND due_at <= now()
-      AND due_at >= coalesce($5::timestamptz, '-infinity')
+      AND due_at >= coalesce(least($5::timestamptz, now() - interval '1 second'), '-infinity')
       AND ((SELECT is_settled FROM shard_map)
          OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'))
     ORDER BY due_at
@@ -37,7 +38,7 @@ FROM claimed c JOIN orders d USING (slot, order_id);
 -- somebody else has them or their slots are moving.
 SELECT extract(epoch FROM min(due_at) - now())::double precision FROM outbox
 WHERE state = 'pending' AND channel = $1
-  AND due_at >= greatest(now() - interval '2 seconds', $2::timestamptz);
+  AND due_at >= greatest(now() - interval '2 seconds', least($2::timestamptz, now() - interval '1 second'));
 
 -- name: tell
 -- $1: channel of NOTIFY. $2: who tells. A notice is nothing that must survive, so its commit waits for nobody.
