@@ -75,12 +75,14 @@ class Inquiry:
         """Return the message itself, or what makes it doubtful that it is not there."""
         doubt = ""
         for one in listed:
-            if one.to != message.to or not self._is_sender_of(one):
+            if not self._is_sender_of(one):
                 continue
             likeness = judge(one, message.body, since)
-            if likeness is Likeness.SAME:
+            if likeness is not Likeness.OTHER and one.to != message.to:
+                doubt = "other_number"  # redacted, or written in another way: the list is of this number's
+            elif likeness is Likeness.SAME:
                 return one, ""
-            if likeness is not Likeness.OTHER:
+            elif likeness is not Likeness.OTHER:
                 doubt = likeness.value
         return None, doubt
 
