@@ -10,7 +10,7 @@
 WITH due AS (
     SELECT slot, effect_id FROM outbox
     WHERE state = 'pending' AND channel = $1 AND due_at <= now()
-      AND due_at >= coalesce(least($5::timestamptz, now() - interval '1 second'), '-infinity')
+      AND due_at >= CASE WHEN $5::timestamptz IS NULL THEN '-infinity' ELSE least($5, now() - interval '1 second') END
       AND ((SELECT is_settled FROM shard_map)
          OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = outbox.slot AND s.state = 'owned'))
     ORDER BY due_at
@@ -38,7 +38,8 @@ FROM claimed c JOIN orders d USING (slot, order_id);
 -- somebody else has them or their slots are moving.
 SELECT extract(epoch FROM min(due_at) - now())::double precision FROM outbox
 WHERE state = 'pending' AND channel = $1
-  AND due_at >= greatest(now() - interval '2 seconds', least($2::timestamptz, now() - interval '1 second'));
+  AND due_at >= greatest(now() - interval '2 seconds',
+                         CASE WHEN $2::timestamptz IS NOT NULL THEN least($2, now() - interval '1 second') END);
 
 -- name: tell
 -- $1: channel of NOTIFY. $2: who tells. A notice is nothing that must survive, so its commit waits for nobody.

@@ -47,6 +47,20 @@ async def test_what_was_done_behind_a_held_snapshot_is_passed_over(bench: Bench)
         await connection.close()
 
 
+async def test_a_mark_ahead_of_the_servers_clock_hides_nothing_that_becomes_due(bench: Bench) -> None:
+    """The clock was set back, or another server's counts since a failover."""
+    await Ledger(bench).owe(1)
+    connection = await asyncpg.connect(bench.stack.shards[0].primary_dsn, timeout=5)
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    try:
+        await connection.execute("BEGIN; UPDATE outbox SET due_at = now()")
+        assert await connection.fetchval(OUTBOX["next_due"], "sms", ahead) == 0
+        claimed = await connection.fetch(OUTBOX["claim"], "sms", 10, uuid4(), timedelta(seconds=60), ahead)
+        assert len(claimed) == 1
+    finally:
+        await connection.close()
+
+
 async def pages(connection: asyncpg.Connection, statement: str, *arguments: object) -> int:
     """How many pages the scan of the outbox by time looks at; changes nothing."""
     transaction = connection.transaction()
