@@ -23,9 +23,17 @@ def encode_piece(text: str) -> Piece:
         return content, len(content), -1
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     content = b2a_qp(lines.encode("utf-8", "replace"), istext=True).replace(_BARE_BREAK, SOFT_BREAK)
+    if len(content) - content.rfind(b"\n") > LINE_CHARS_MAX:
+        content = _with_room(content)
     if b"\r\n" not in content:
         return content, len(content), -1
     return content, content.index(b"\r\n"), len(content) - content.rindex(b"\r\n") - 2
+
+
+def _with_room(content: bytes) -> bytes:
+    """Break a last line that is full: the mark of a soft break after it would be its 77th character."""
+    end = len(content) - (3 if content[-3:-2] == b"=" else 1)
+    return content[:end] + SOFT_BREAK + content[end:]
 
 
 # Given no CRLF to copy, b2a_qp breaks lines by a bare line feed.
