@@ -129,7 +129,7 @@ class _Reading:
         if "customer" in sections:
             data["customer"] = self.section("customer", record)
             data["lines"] = self._lines(record)
-        else:
+        if "document" in sections:
             data["document"] = self._document(record)
         return data
 

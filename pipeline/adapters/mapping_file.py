@@ -57,7 +57,7 @@ class _RuleText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time: Any = None
     customer: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, Any] | None = None
-    document: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] | None = None
 
 
 class _FileText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +131,9 @@ def read_mapping(path: FilePath) -> Mapping:
     return mapping
 
 
+_OPTIONAL = ("lines", "document")  # an order without lines, an invoice of which upstream has no document
+
+
 def fields_of_content(document: dict[str, Field]) -> list[Field]:
     """Return the fields of an invoice's document of which an event has exactly one."""
     return [document[name] for name in ("url", "content_base64") if name in document]
@@ -182,13 +185,13 @@ class _Reading:
         sections = {_ENVELOPE: self._section(where, text.event, _ENVELOPE, envelope)}
         each = None
         for name in known:
+            if name in _OPTIONAL and given[name] is None:
+                continue
             fields = dict(given[name] or {})
             if name == "lines":
-                if text.lines is None:
-                    continue
                 each = self._path(f"{where}.lines.each", fields.pop("each", ""))
             sections[name] = self._section(f"{where}.{name}", text.event, name, fields)
-        if "document" in known and not fields_of_content(sections["document"]):
+        if "document" in sections and not fields_of_content(sections["document"]):
             self.problems.append(f"{where}.document: needs `url` or `content_base64`")
         return Rule(text.name, text.event, self._tests(where, text.when), sections, each)
 

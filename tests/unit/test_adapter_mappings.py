@@ -9,7 +9,7 @@ from upstream_documents import ADAPTERS, decoder
 
 from consumers.event_files import as_delivery
 from pipeline.adapters.mapping import Adapter, builtin_adapters, load_adapter
-from pipeline.errors import SettingsError
+from pipeline.errors import EventError, SettingsError
 
 MINE = """
 about = "ours"
@@ -119,3 +119,48 @@ def test_the_example_of_the_how_to(tmp_path: Path) -> None:
     assert data["total"] == "500"
     assert data["processed_at"] == "2026-01-01T10:00:00+01:00"
     assert data["lines"] == [{"sku": "item-1", "quantity": 2, "unit_price": "250"}]
+
+
+INVOICE = """
+[[rules]]
+name = "{name}"
+event = "invoice.generated"
+when = [{{ path = "file", exists = {there} }}]
+id = {{ from = "no", as = "id" }}
+source = {{ default = "urn:ours", as = "id" }}
+[rules.data]
+invoice_id = {{ from = "no", as = "id" }}
+order_id = {{ from = "order", as = "id" }}
+currency = {{ default = "eur", as = "currency" }}
+total = {{ from = "sum", as = "money" }}
+issued_at = {{ from = "at", as = "time" }}
+"""
+DOCUMENT = '[rules.document]\nurl = { from = "file", as = "url" }\n'
+WITH_DOCUMENT = INVOICE.format(name="with its file", there="true") + DOCUMENT
+WITHOUT_DOCUMENT = INVOICE.format(name="without a file", there="false")
+
+
+def test_an_invoice_may_have_no_document(tmp_path: Path) -> None:
+    """The customer gets a PDF made from the order then; the event names none."""
+    adapter = mine(tmp_path, 'about = "ours"\n' + WITH_DOCUMENT + WITHOUT_DOCUMENT)
+    invoice = {"no": 1, "order": 7, "sum": "19.99", "at": "2026-01-31T09:30:00Z"}
+    documents = []
+    for record in ({**invoice, "file": "https://example.com/1.pdf"}, {**invoice, "file": None}):
+        (body,) = adapter.adapt(json.dumps(record).encode())
+        event = decoder.decode(as_delivery(body)).event
+        documents.append(event.data.document and event.data.document.url)
+    assert documents == ["https://example.com/1.pdf", None]
+
+
+def test_a_document_that_is_mapped_is_needed(tmp_path: Path) -> None:
+    """The system's own may be the one that counts: it is not replaced unseen by one made from the order."""
+    always = WITH_DOCUMENT.replace('when = [{ path = "file", exists = true }]', "")
+    adapter = mine(tmp_path, 'about = "ours"\n' + always)
+    invoice = {"no": 1, "order": 7, "sum": "19.99", "at": "2026-01-31T09:30:00Z"}
+    with pytest.raises(EventError, match="nothing is at `file`"):
+        adapter.adapt(json.dumps(invoice).encode())
+
+
+def test_an_empty_table_of_a_document_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="document: needs `url` or `content_base64`"):
+        mine(tmp_path, 'about = "ours"\n' + WITHOUT_DOCUMENT + "[rules.document]\n")
