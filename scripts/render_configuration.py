@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from pipeline.settings import SECRETS, SECTIONS, ShardSettings
+from pipeline.settings.sections import NEEDED
 
 TARGET = Path(__file__).parents[1] / "docs/reference/configuration.md"
 HEAD = """# Configuration
@@ -42,7 +43,7 @@ def _allowed(base: Any, metas: list[msgspec.Meta]) -> str:
     return words
 
 
-def _rows(struct: type[msgspec.Struct]) -> list[str]:
+def _rows(struct: type[msgspec.Struct], needed: tuple[str, ...]) -> list[str]:
     hints = get_type_hints(struct, include_extras=True)
     rows = []
     for field in msgspec.structs.fields(struct):
@@ -51,8 +52,10 @@ def _rows(struct: type[msgspec.Struct]) -> list[str]:
         about = " ".join(meta.description for meta in metas if meta.description)
         if field.name in SECRETS:
             default = f"from the environment or `{field.name}_file`"
+        elif field.required or field.name in needed:
+            default = "required"
         else:
-            default = "required" if field.required else f"`{msgspec.json.encode(field.default).decode()}`"
+            default = f"`{msgspec.json.encode(field.default).decode()}`"
         rows.append(f"| `{field.name}` | {about} | {_allowed(base, metas)} | {default} |")
     return rows
 
@@ -60,10 +63,11 @@ def _rows(struct: type[msgspec.Struct]) -> list[str]:
 def render() -> str:
     """Return the page."""
     parts = [HEAD]
-    for name, struct in [("[shards]", ShardSettings), *SECTIONS.items()]:
+    sections: dict[str, type[msgspec.Struct]] = {"[shards]": ShardSettings, **SECTIONS}
+    for name, struct in sections.items():
         about = (struct.__doc__ or "").strip()
         parts.append(f"\n## `[{name}]`\n\n{about}\n\n| key | meaning | value | default |\n|---|---|---|---|")
-        parts += _rows(struct)
+        parts += _rows(struct, NEEDED.get(name, ()))
     return "\n".join(parts) + "\n"
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline.errors import SettingsError
 from pipeline.settings.contradictions import contradictions
-from pipeline.settings.sections import OPTIONAL, PRIVATE_KEYS, SECRETS, SECTIONS, Settings
+from pipeline.settings.sections import NEEDED, OPTIONAL, PRIVATE_KEYS, SECRETS, SECTIONS, Settings
 from pipeline.settings.storage import ShardSettings
 
 ENVIRONMENT_PREFIX = "POSTORDER_"
@@ -77,7 +77,10 @@ class _Reading:
         if name in OPTIONAL and table == {} and not any(key.startswith(prefix) for key in self.environment):
             return None
         values = self._values(name, table, struct, prefix)
-        return None if values is None else struct(**values)
+        if values is None:
+            return None
+        self.problems += [f"{name}.{key}: is missing" for key in NEEDED.get(name, ()) if not values.get(key)]
+        return struct(**values)
 
     def _values(
         self, where: str, table: Any, struct: type[msgspec.Struct], prefix: str

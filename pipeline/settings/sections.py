@@ -62,3 +62,4 @@ def _struct(hint: Any) -> Any:
 _HINTS = {name: hint for name, hint in get_type_hints(Settings).items() if name != "shards"}
 SECTIONS: dict[str, type[msgspec.Struct]] = {name: _struct(hint) for name, hint in _HINTS.items()}
 OPTIONAL = {name for name, hint in _HINTS.items() if isinstance(hint, UnionType)}  # None unless there
+NEEDED = {"email_second": ("host",)}  # keys without a default there: a second relay is not the first one's

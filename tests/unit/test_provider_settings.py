@@ -40,12 +40,14 @@ def test_a_second_provider_from_file_and_environment(write) -> None:
     ("text", "key"),
     [
         ("[sms]\nweight = 0\n", "sms.weight"),
-        ("[email]\nweight = 0\n[email_second]\nweight = 0\n", "email.weight"),
+        ('[email]\nweight = 0\n[email_second]\nhost = "relay.example"\nweight = 0\n', "email.weight"),
         ("[sms]\nconcurrency = 2\nconcurrency_min = 3\n", "sms.concurrency_min"),
         ("[effects]\nask_after_s = 300\n[sms_second]\ntimeout_s = 30\n", "notifications.lease_s"),
         ('[sms_second]\nbase_url = "ftp://x/"\n', "sms_second.base_url"),
         ('[email_second]\ntls = "none"\nhost = "relay.example"\n', "email_second.tls"),
-        ("[email_second]\nhots = 1\n", "email_second.hots"),
+        ('[email_second]\nhost = "relay.example"\nhots = 1\n', "email_second.hots"),
+        ("[email_second]\nweight = 0\n", "email_second.host"),  # not the first relay's default
+        ('[email_second]\nhost = ""\n', "email_second.host"),
         ("[pools]\nbreaker_failure_ratio = 0\n", "pools.breaker_failure_ratio"),
     ],
 )
@@ -53,3 +55,14 @@ def test_what_cannot_be(write, text: str, key: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(write(text), {})
     assert [problem.split(":")[0] for problem in caught.value.problems] == [key]
+
+
+def test_a_second_relay_may_be_named_by_the_environment(write) -> None:
+    settings = load_settings(write("[email_second]\nweight = 0\n"), {"POSTORDER_EMAIL_SECOND_HOST": "relay"})
+    assert settings.email_second is not None
+    assert settings.email_second.host == "relay"
+
+
+def test_a_variable_alone_makes_no_second_relay_of_nowhere(write) -> None:
+    with pytest.raises(SettingsError, match=r"\Aemail_second.host: is missing\Z"):
+        load_settings(write(""), {"POSTORDER_EMAIL_SECOND_WEIGHT": "1"})
