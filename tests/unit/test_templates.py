@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from consumers.cli import app
 from pipeline.errors import RejectedError, SettingsError
 from pipeline.notifications.mail.lint import check, lint
-from pipeline.notifications.mail.locales import Locales
+from pipeline.notifications.mail.locales import Locales, plural_form
 from pipeline.notifications.mail.quoted_printable import LINE_CHARS_MAX, encode_piece, join
 from pipeline.notifications.mail.samples import sample_claim, sample_variants
 from pipeline.notifications.mail.templates import RENDERED_CHARS_MAX, Templates
@@ -104,6 +104,29 @@ def test_no_digit_of_an_amount_is_lost() -> None:
     # The CLDR has a decimal point of its own for amounts there, which Babel 2.18 does not look at.
     assert locales.find("fr-CH").money("1234.5", "CHF") == "1\u202f234.50\xa0CHF"
     assert style.plain_money("5", "INR") == "INR\xa05.00"
+
+
+@pytest.mark.parametrize(
+    ("language", "forms"),
+    [
+        ("en", "other one other other"),
+        ("fr", "one one other other"),
+        ("pl", "many one few many"),
+        ("xx", "other one other other"),
+    ],
+)
+def test_counts_have_the_plural_forms_of_the_language(language: str, forms: str) -> None:
+    assert [plural_form(language, count) for count in (0, 1, 2, 5)] == forms.split()
+
+
+def test_a_template_asks_for_the_form_and_is_rendered_once(tmp_path: Path) -> None:
+    forms = "{% if invoice_count_form == 'one' %}one{% else %}{{ invoice_count_form }}{% endif %}"
+    mine = own(tmp_path, en__order_email_dot_txt=f"{forms}: {{{{ invoices }}}}")
+    assert mine.rendered_each_time == []
+    numbers = [invoice(number=number) for number in ("A", "B", "C")]
+    for count, expected in [(1, "one: A"), (2, "other: A and B"), (3, "other: A, B, and C")]:
+        mail = read_back(mine.email(claim(invoices=tuple(numbers[:count])), "ada@example.com", ()))
+        assert plain(mail, "plain").strip() == expected
 
 
 @settings(deadline=None, max_examples=60)

@@ -9,10 +9,10 @@ from jinja2.meta import find_undeclared_variables
 from pipeline.errors import RejectedError, SettingsError
 from pipeline.notifications.mail.samples import SAMPLE_TO, SAMPLE_URL, sample_claim, sample_variants
 from pipeline.notifications.mail.templates import PARTS, Templates
-from pipeline.notifications.mail.words import COUNTS, SETTINGS, VALUES
+from pipeline.notifications.mail.words import COUNTS, FORMS, SETTINGS, VALUES
 from pipeline.storage.outbox import Kind
 
-_KNOWN = {*VALUES, *COUNTS, *SETTINGS, "lines"}
+_KNOWN = {*VALUES, *COUNTS, *FORMS, *SETTINGS, "lines"}
 # These would let a customer's name be more than text.
 _UNSAFE_FILTERS = {"safe", "xmlattr", "tojson"}
 _CANARY = "Canary<b>&\"'"

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date
+from babel.lists import format_list
 from babel.numbers import get_currency_precision, get_currency_symbol
 
 _TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,4}").fullmatch
@@ -43,6 +44,10 @@ class Style:
         """Write an amount for SMS: a sign that is in GSM 03.38, else the currency's code."""
         return self._plain_writer(currency)(amount)
 
+    def listed(self, items: list[str]) -> str:
+        """Write several as a list: "1, 2 and 3"; none is empty."""
+        return format_list(items, locale=self.locale) if len(items) > 1 else "".join(items)
+
     def _new_writer(self, currency: str) -> Callable[[str], str]:
         return _money_writer(self.locale, currency, get_currency_symbol(currency, self.locale))
 
@@ -52,6 +57,13 @@ class Style:
 
     def _date(self, day: date) -> str:
         return format_date(day, "long", locale=self.locale)
+
+
+@lru_cache(_CACHED_MAX)
+def plural_form(language: str, count: int) -> str:
+    """Return the CLDR's plural category of a count in a language: zero, one, two, few, many or other."""
+    locale = _known_locale(language, language) or Locale(_LAST_RESORT)
+    return locale.plural_form(count)
 
 
 def _money_writer(locale: Locale, currency: str, symbol: str) -> Callable[[str], str]:

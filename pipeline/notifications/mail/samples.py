@@ -4,15 +4,17 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
+from msgspec.structs import replace
 
-from pipeline.notifications.mail.words import LINES_SHOWN_MAX
+from pipeline.notifications.mail.words import LINES_SHOWN_MAX, NAME_CHARS_MAX, TITLE_CHARS_MAX
 from pipeline.storage.outbox import Channel, Claim, InvoiceDocument, Kind
 
 SAMPLE_TO = "ada@example.com"
 SAMPLE_URL = "https://shop.example/unsubscribe/sample"
 _NAMES = {"hi": "आदित्य", "kk": "Айгерім", "de": "Jürgen", "fr": "Zoé", "es": "Íñigo"}
+NUMBER_CHARS_MAX = 64  # of an order or invoice, by the contract of events
 _CURRENCIES = {"hi": "INR", "kk": "KZT", "en": "USD"}
-_LINES = [
+_LINES: list[dict[str, object]] = [
     {"sku": "LP-77", "quantity": 2, "unit_price": "29.95", "title": "Blue Train (LP, 180 g)"},
     {"sku": "CD-12", "quantity": 1, "unit_price": "14.50", "title": "Kind of Blue"},
     {
@@ -49,7 +51,7 @@ def sample_claim(kind: Kind, locale: str, *, name: str | None = None, **changes:
         "country": None,
         "currency": _CURRENCIES.get(language, "EUR"),
         "total": "15062.40",
-        "lines": orjson.dumps(_LINES).decode(),
+        "lines": _json(_LINES),
         "invoices": (sample_invoice(_CURRENCIES.get(language, "EUR")),) if kind is Kind.INVOICE_EMAIL else (),
     }
     return Claim(**{**values, **changes})  # type: ignore[arg-type]
@@ -71,15 +73,38 @@ def sample_invoice(currency: str = "EUR") -> InvoiceDocument:
 
 def sample_variants(kind: Kind, locale: str) -> dict[str, Claim]:
     """Return claims that together go through every branch of a template, by what is special."""
-    lines = orjson.dumps([_LINES[0]] * (LINES_SHOWN_MAX + 7)).decode()
+    line, one_more = _LINES[0], LINES_SHOWN_MAX + 1
     plain = sample_claim(kind, locale)
-    invoices = (sample_invoice(), sample_invoice())
+    first = sample_invoice(plain.currency)
+    invoices = (first, replace(first, invoice_id="invoice-2", number="2026-0043"))
     return {
         "plain": plain,
         "no name": sample_claim(kind, locale, name=""),
         "with its invoice": sample_claim(kind, locale, invoices=invoices[:1]),
         "with two invoices": sample_claim(kind, locale, invoices=invoices),
-        "more lines than are shown": sample_claim(kind, locale, lines=lines),
+        "one line more than is shown": sample_claim(kind, locale, lines=_json([line] * one_more)),
+        "more lines than are shown": sample_claim(kind, locale, lines=_json([line] * (one_more + 6))),
         "no lines": sample_claim(kind, locale, lines="[]"),
         "yen": sample_claim(kind, locale, currency="JPY", total="1200.0000"),
+        "long": long_claim(kind, locale),
     }
+
+
+def long_claim(kind: Kind, locale: str) -> Claim:
+    """Return a claim with the longest values that upstream may send, none of which has a place to break."""
+    number = "4096-" + "W" * (NUMBER_CHARS_MAX - 5)
+    line = {"sku": "X", "quantity": 1_000_000, "unit_price": "1234567.8912", "title": "W" * TITLE_CHARS_MAX}
+    invoice = replace(sample_invoice(), number=number)
+    return sample_claim(
+        kind,
+        locale,
+        name="W" * NAME_CHARS_MAX,
+        number=number,
+        total="99999999999999.9999",
+        lines=_json([line]),
+        invoices=(invoice,) if kind is Kind.INVOICE_EMAIL else (),
+    )
+
+
+def _json(lines: list[dict[str, object]]) -> str:
+    return orjson.dumps(lines).decode()

@@ -23,7 +23,7 @@ from pipeline.notifications.mail.quoted_printable import (
     Piece,
     encode_piece,
 )
-from pipeline.notifications.mail.words import COUNTS, LINE_VALUES, SETTINGS, VALUES, Words
+from pipeline.notifications.mail.words import COUNTS, FORMS, LINE_VALUES, SETTINGS, VALUES, Words
 
 # Private-use characters: Jinja passes them on, and no value can hold them, because values are printable.
 _escaped = re.compile("[&<>\"']").search
@@ -166,8 +166,8 @@ def _mentions_values(node: nodes.Node) -> bool:
     return not names <= _KNOWN_BY_SHAPE or any(node.find_all(nodes.Call))
 
 
-_KNOWN_BY_SHAPE = frozenset((*COUNTS, "loop"))
-_SCALARS = frozenset((*VALUES, *COUNTS, *SETTINGS))
+_KNOWN_BY_SHAPE = frozenset((*COUNTS, *FORMS, "loop"))
+_SCALARS = frozenset((*VALUES, *COUNTS, *FORMS, *SETTINGS))
 
 
 def marked(words: Words) -> Words:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
-from pipeline.notifications.mail.locales import Style
+from pipeline.notifications.mail.locales import Style, plural_form
 from pipeline.notifications.sms.text import holds_link
 from pipeline.storage.outbox import Claim, InvoiceDocument
 
@@ -29,6 +29,7 @@ _decode_lines = msgspec.json.Decoder(list[_Line]).decode
 VALUES = ("name", "number", "date", "total", "invoices", "unsubscribe_url")
 LINE_VALUES = ("quantity", "title", "amount")
 COUNTS = ("invoice_count", "lines_left_out")
+FORMS = tuple(f"{name}_form" for name in COUNTS)
 SETTINGS = ("shop", "language", "text_direction")
 
 
@@ -62,6 +63,10 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
             **dict(zip(VALUES, self.values, strict=False)),
             "lines": lines,
             **{name: getattr(self, name) for name in (*COUNTS, *SETTINGS)},
+            **{
+                form: plural_form(self.language, getattr(self, name))
+                for form, name in zip(FORMS, COUNTS, strict=True)
+            },
         }
 
 
@@ -76,7 +81,7 @@ def words_of(
         one_line(claim.number or claim.order_id),
         style.date((claim.event_time or claim.created_at).astimezone(zone).date()),
         style.money(claim.total, claim.currency),
-        ", ".join(invoices),
+        style.listed(invoices),
         unsubscribe_url or "",
     ]
     for line in lines[:LINES_SHOWN_MAX]:
