@@ -121,13 +121,12 @@ class Effects:
             sums = [counted(channel, Counter({State.UNKNOWN: rows})) for channel, rows in lost.items()]
             await transaction.commit("; ".join(sums))
         total: int = sum(lost.values())
-        if total < SWEEP_MAX:
-            self._leases.reached(row["looked_at"])
+        self._leases.looked(row["looked_at"] if total < SWEEP_MAX else None)
         return total
 
     def look_anew(self) -> None:
         """Have the next sweep look at every lease: slots that came here brought old ones along."""
-        self._leases = LowWater()
+        self._leases.look_anew()
 
     async def owe_left_behind_invoices(self) -> int:
         """Give invoices that were committed beside their order a mail of their own; return how many."""

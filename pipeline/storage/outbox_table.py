@@ -41,8 +41,7 @@ class Outbox:
             if rows and channel is Channel.EMAIL:
                 documents = await self._attach(connection, rows)
             await transaction.commit()
-        if rows:
-            mark.reached(max(row["due_at"] for row in rows))
+        mark.looked(max((row["due_at"] for row in rows), default=None))
         return [
             claim_of(
                 row,
@@ -68,7 +67,8 @@ class Outbox:
 
     def look_anew(self) -> None:
         """Have the next claims look at all that is due: slots that came here brought old messages along."""
-        self._marks = {channel: LowWater() for channel in Channel}
+        for mark in self._marks.values():
+            mark.look_anew()
 
     @staticmethod
     async def _attach(connection: Any, rows: Sequence[Any]) -> dict[UUID, tuple[InvoiceDocument, ...]]:

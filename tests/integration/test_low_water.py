@@ -81,16 +81,63 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
+class Looks:
+    """A mark, and looks from it at times of the test's choice. `AT`: what they come to."""
+
+    AT = datetime(2026, 11, 21, tzinfo=UTC)
+    ON, BACK = AT - SLACK, AT - SLACK - NEAR
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.mark = LowWater()
+        monkeypatch.setattr("pipeline.storage.low_water.time.monotonic", lambda: self.now)
+
+    def look(self, after_s: float = 0.0, *, succeeds: bool = True) -> datetime | None:
+        """Look, and say from where on that was."""
+        self.now += after_s
+        start = self.mark.next()
+        if succeeds:
+            self.mark.looked(self.AT)
+        return start
+
+
 def test_a_mark_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr("pipeline.storage.low_water.time.monotonic", lambda: now)
-    mark, at = LowWater(), datetime(2026, 11, 21, tzinfo=UTC)
-    assert mark.next() is None  # nothing is known yet
-    mark.reached(at)
-    assert mark.next() == at - SLACK
-    now += 10.0
-    assert mark.next() == at - SLACK - NEAR
-    assert mark.next() == at - SLACK
-    now += 600.0
-    assert mark.next() is None
-    assert mark.next() == at - SLACK
+    looks = Looks(monkeypatch)
+    assert looks.look() is None  # nothing is known yet
+    assert looks.look() == looks.ON
+    assert looks.look(10.0) is None  # what became visible late when everything began
+    assert looks.look() == looks.ON
+    assert looks.look(10.0) == looks.BACK
+    assert looks.look() == looks.ON
+    assert looks.look(590.0) is None
+    assert looks.look() == looks.ON
+    assert looks.look(10.0) == looks.BACK
+
+
+def test_a_look_back_that_failed_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    looks.look()
+    looks.look(10.0)
+    assert looks.look(10.0, succeeds=False) == looks.BACK
+    assert looks.look() == looks.BACK
+    assert looks.look() == looks.ON
+    assert looks.look(600.0, succeeds=False) is None
+    assert looks.look() == looks.BACK  # what is new does not wait for a look at everything that fails again
+    assert looks.look() == looks.ON
+    assert looks.look(30.0) is None
+    assert looks.look(30.0) == looks.BACK
+
+
+def test_a_look_that_was_under_way_when_all_was_to_be_looked_at_anew_is_not_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = Looks(monkeypatch)
+    looks.look()
+    looks.look(10.0)
+    assert looks.look(10.0, succeeds=False) == looks.BACK
+    looks.mark.look_anew()
+    looks.mark.looked(looks.AT)
+    assert looks.look() is None
+    assert looks.look() == looks.ON
+    assert looks.look(10.0) is None
+    assert looks.look(10.0) == looks.BACK
