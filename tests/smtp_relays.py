@@ -100,6 +100,37 @@ async def open_sink(*arguments: str) -> AsyncIterator[Sink]:
         yield Sink(ready, session)
 
 
+EHLO = b"250-script\r\n250-PIPELINING\r\n250 SIZE 1000000\r\n"
+
+
+def answers(**changes: bytes | None) -> Callable[[str], bytes | None]:
+    """Return a script: what a good relay says, but for these verbs."""
+    good = {
+        "EHLO": EHLO,
+        "MAIL": b"250 ok\r\n",
+        "RCPT": b"250 ok\r\n",
+        "DATA": b"354 go\r\n",
+        "END": b"250 ok\r\n",
+    }
+    replies = {**good, "RSET": b"250 ok\r\n", "QUIT": b"221 bye\r\n", **changes}
+    state = {"text": False}
+
+    def answer(line: str) -> bytes | None:
+        verb = line[:4].upper()
+        if state["text"] and verb != "EHLO":
+            if line != ".":
+                return b""
+            state["text"] = False
+            verb = "END"
+        state["text"] = False
+        reply = replies.get(verb, b"500 what\r\n")
+        if verb == "DATA" and reply is not None and b"354" in reply:
+            state["text"] = True
+        return reply
+
+    return answer
+
+
 class Script:
     """A relay that reads lines and answers each as `answer` says: bytes to write, or None to close."""
 

@@ -23,7 +23,18 @@ class SmtpFault(Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """
 
     on: Literal[
-        "CONNECT", "EHLO", "STARTTLS", "MAIL", "RCPT", "DATA", "DATA_END", "RSET", "NOOP", "VRFY", "QUIT"
+        "CONNECT",
+        "EHLO",
+        "STARTTLS",
+        "AUTH",
+        "MAIL",
+        "RCPT",
+        "DATA",
+        "DATA_END",
+        "RSET",
+        "NOOP",
+        "VRFY",
+        "QUIT",
     ]
     action: Literal[
         "pass",  # wait `latency_ms`, then carry on

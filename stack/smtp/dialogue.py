@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from stack.smtp.authentication import CAPABILITY
 from stack.smtp.command import Path, SmtpRefusal, check_mail_parameters, read_path
 from stack.smtp.host import CAPABILITIES, SmtpHost
 from stack.smtp.mail_store import Mail
@@ -32,6 +33,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 OK: Final = Reply.of(250, "2.0.0 OK")
+_KNOWN: Final = Reply.of(235, "2.7.0 Authentication successful")
 _SENDER_OK: Final = Reply.of(250, "2.1.0 OK")
 _RECIPIENT_OK: Final = Reply.of(250, "2.1.5 OK")
 _GO_AHEAD: Final = Reply.of(354, "End with a dot on a line of its own")
@@ -57,6 +59,7 @@ class SmtpDialogue:
         """Begin anew, as after the TLS handshake."""
         self._tls = tls
         self._greeted = False
+        self._is_known = self._host.settings.credentials is None
         self.drop_transaction()
 
     def drop_transaction(self) -> None:
@@ -88,17 +91,19 @@ class SmtpDialogue:
                 case "DATA_END":
                     return self._keep(argument)
                 case _:
-                    return self._other(stage)
+                    return self._other(stage, argument)
         except SmtpRefusal as refusal:
             return Reply.of(refusal.code, refusal.text)
 
-    def _other(self, stage: str) -> Reply:
+    def _other(self, stage: str, argument: bytes) -> Reply:
         if stage in {"EHLO", "HELO"}:
             return self._greet(extended=stage == "EHLO")
         if stage == "CONNECT":
             return Reply.of(220, f"{self._host.settings.hostname} ESMTP")
         if stage == "STARTTLS" and not self._offers_tls:
             raise SmtpRefusal(502, "5.5.1 STARTTLS is not available")
+        if stage == "AUTH":
+            return self._sign_in(argument)
         if stage == "RSET":
             self.drop_transaction()
         return _FIXED.get(stage, OK)
@@ -113,12 +118,27 @@ class SmtpDialogue:
         lines = [self._host.settings.hostname]
         if extended:
             lines += [f"SIZE {self._host.settings.mail_bytes_max}", *CAPABILITIES]
-            lines += ["STARTTLS"] if self._offers_tls else []
+            if self._offers_tls:
+                lines.append("STARTTLS")
+            elif not self._is_known:
+                lines.append(CAPABILITY)
         return Reply(250, tuple(lines))
+
+    def _sign_in(self, argument: bytes) -> Reply:
+        credentials = self._host.settings.credentials
+        if credentials is None or self._offers_tls:
+            raise SmtpRefusal(502, "5.5.1 AUTH is not available")
+        if not self._greeted or self._is_known or self.sender is not None:
+            raise SmtpRefusal(503, "5.5.1 AUTH is not for now")
+        credentials.check(argument)
+        self._is_known = True
+        return _KNOWN
 
     def _mail(self, path: Path) -> Reply:
         if not self._greeted:
             raise SmtpRefusal(503, "5.5.1 Say EHLO first")
+        if not self._is_known:
+            raise SmtpRefusal(530, "5.7.0 Authentication required")
         if self.sender is not None:
             raise SmtpRefusal(503, "5.5.1 There is a transaction already")
         self._smtputf8 = check_mail_parameters(path, self._host.settings.mail_bytes_max)

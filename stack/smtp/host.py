@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from stack.smtp.authentication import Credentials
 from stack.smtp.behaviour import SmtpBehaviour, SmtpConduct
 from stack.smtp.mail_store import MailStore
 
@@ -17,6 +18,8 @@ class SmtpSettings(msgspec.Struct, frozen=True, kw_only=True):
     mail_bytes_max: int = 32 * 1024 * 1024
     connections_max: int = 2000
     idle_s_max: float = 300.0
+    credentials: Credentials | None = None
+    """Whoever sends must name these; None: anybody may send."""
 
 
 class SmtpHost:

@@ -30,7 +30,7 @@ _GO_AHEAD: Final = 354
 _MAIL_END: Final = b"\r\n.\r\n"
 _VERBS: Final = {
     verb.encode(): verb
-    for verb in ("EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "QUIT")
+    for verb in ("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "QUIT")
 }
 _UNKNOWN: Final = Reply.of(500, "5.5.2 Command not recognised")
 _TOO_LONG: Final = Reply.of(500, "5.5.2 Line too long")

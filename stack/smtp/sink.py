@@ -8,6 +8,7 @@ under `/_control/` on the second one.
 
 import argparse
 import contextlib
+import os
 import ssl
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from stack.smtp.authentication import Credentials
 from stack.smtp.certificate import make_certificate, server_context
 from stack.smtp.control import SmtpControl
 from stack.smtp.host import SmtpHost, SmtpSettings
@@ -43,6 +45,9 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser.add_argument("--starttls", action="store_true", help="offer STARTTLS, self-signed unless given")
     parser.add_argument("--tls-cert", type=Path, help="certificate chain (PEM) for STARTTLS")
     parser.add_argument("--tls-key", type=Path, help="its private key (PEM)")
+    parser.add_argument(
+        "--auth-user", default="", help="who has to sign in; the password is in SMTP_SINK_PASSWORD"
+    )
     parser.add_argument("--mails-max", type=int, default=MAILS_MAX, help="envelopes kept")
     parser.add_argument("--memory-mib-max", type=int, default=MEMORY_MIB_MAX, help="texts kept in memory")
     parser.add_argument("--spool-mib-max", type=int, default=SPOOL_MIB_MAX, help="texts kept on disk")
@@ -60,6 +65,8 @@ def _check(options: argparse.Namespace) -> None:
         raise StartUpError("--spool needs --data-dir")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise StartUpError("--tls-cert and --tls-key go together")
+    if options.auth_user and not os.environ.get("SMTP_SINK_PASSWORD"):
+        raise StartUpError("--auth-user needs a password in SMTP_SINK_PASSWORD")
 
 
 def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -77,12 +84,14 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 async def sinking(options: argparse.Namespace) -> AsyncIterator[str]:
     """Run the sink; yields the line that says it is ready."""
     _check(options)
+    password = os.environ.get("SMTP_SINK_PASSWORD", "")
     spool = Spool(options.data_dir, options.spool_mib_max * MEBIBYTE) if options.spool else None
     settings = SmtpSettings(
         hostname=options.hostname,
         mail_bytes_max=options.mail_mib_max * MEBIBYTE,
         connections_max=options.connections_max,
         idle_s_max=options.idle_s_max,
+        credentials=Credentials(options.auth_user, password) if options.auth_user else None,
     )
     store = MailStore(options.mails_max, options.memory_mib_max * MEBIBYTE, spool)
     host = SmtpHost(settings, store, _tls(options))

@@ -1,45 +1,13 @@
 """What sessions with a relay do besides failing: replies in order, reuse, TLS, signing in, leases."""
 
 import asyncio
-import base64
-import ssl
 from time import monotonic
 
 import pytest
-from smtp_relays import mail, open_sink, outcome, provider_on, scripted
+from smtp_relays import answers, mail, open_sink, outcome, provider_on, scripted
 
 from pipeline.notifications.providers.smtp_replies import NotAReplyError, ReplyReader
-from stack.smtp.certificate import make_certificate, server_context
-
-EHLO = b"250-script\r\n250-PIPELINING\r\n250 SIZE 1000000\r\n"
-
-
-def answers(**changes):
-    """Return a script: what a good relay says, but for these verbs."""
-    good = {
-        "EHLO": EHLO,
-        "MAIL": b"250 ok\r\n",
-        "RCPT": b"250 ok\r\n",
-        "DATA": b"354 go\r\n",
-        "END": b"250 ok\r\n",
-    }
-    replies = {**good, "RSET": b"250 ok\r\n", "QUIT": b"221 bye\r\n", **changes}
-    state = {"text": False}
-
-    def answer(line: str) -> bytes | None:
-        verb = line[:4].upper()
-        if state["text"] and verb != "EHLO":
-            if line != ".":
-                return b""
-            state["text"] = False
-            verb = "END"
-        state["text"] = False
-        reply = replies.get(verb, b"500 what\r\n")
-        if verb == "DATA" and reply is not None and b"354" in reply:
-            state["text"] = True
-        return reply
-
-    return answer
+from stack.smtp.certificate import make_certificate
 
 
 async def test_the_envelope_is_one_write_and_a_connection_is_used_again() -> None:
@@ -257,28 +225,6 @@ async def test_starttls_without_trust_or_offer_sends_nothing(tmp_path) -> None:
         provider = provider_on(port, tls="starttls")
         assert await outcome(provider, mail("a@example.com")) == "ThrottledError unreachable"
         assert not any(line.startswith(("MAIL", "AUTH")) for line in relay.lines)
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        (b"235 ok\r\n", "accepted"),
-        (b"535 5.7.8 no\r\n", "ThrottledError 535"),
-        (b"454 4.7.0 later\r\n", "ThrottledError 454"),
-    ],
-)
-async def test_signing_in(tmp_path, reply: bytes, expected: str) -> None:
-    certificate, key = make_certificate(tmp_path, "localhost")
-    hello = b"250-script\r\n250-PIPELINING\r\n250 AUTH PLAIN\r\n"
-    tls: ssl.SSLContext = server_context(certificate, key)
-    async with scripted(answers(EHLO=hello, AUTH=reply), tls) as (relay, port):
-        provider = provider_on(
-            port, tls="implicit", host="localhost", ca_file=str(certificate), username="us", password="secret"
-        )
-        assert await outcome(provider, mail("a@example.com")) == expected
-        [line] = [line for line in relay.lines if line.startswith("AUTH")]
-        assert base64.b64decode(line.split()[2]) == b"\0us\0secret"
-        await provider.close()
 
 
 def test_replies_come_in_any_pieces() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from scripted_site import CREATED, created, provider_of, send, serving
+from smtp_relays import provider_on
 
 from pipeline.errors import SettingsError, ThrottledError
 from pipeline.notifications.providers.twilio import TwilioProvider
@@ -73,3 +74,16 @@ def test_certificates_that_cannot_be_read_are_found_at_start(tmp_path: Path, cli
     for name in ("missing.pem", "empty.pem"):
         with pytest.raises(SettingsError, match=r"sms\.ca_file"):
             TwilioProvider(SmsSettings(client=client, ca_file=str(tmp_path / name)))
+
+
+def test_certificates_are_read_once(certificate: tuple[Path, Path]) -> None:
+    """Reading the system's takes 20 ms and 1 MB each time, and a stack has many providers."""
+    own = SmsSettings(ca_file=str(certificate[0]))
+    assert tls_context(SmsSettings()) is tls_context(SmsSettings())
+    assert tls_context(own) is tls_context(own)
+    assert tls_context(own) is not tls_context(SmsSettings())
+
+
+def test_a_relays_certificates_that_cannot_be_read_are_found_at_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"email\.ca_file: .*missing.pem: cannot be used"):
+        provider_on(1, tls="starttls", ca_file=str(tmp_path / "missing.pem"))

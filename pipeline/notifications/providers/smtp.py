@@ -8,19 +8,20 @@ from time import monotonic
 from typing import cast
 
 import aiosmtplib
-from aiosmtplib.errors import SMTPException, SMTPHeloError, SMTPResponseException
+from aiosmtplib.errors import SMTPAuthenticationError, SMTPException, SMTPHeloError, SMTPResponseException
 
 from pipeline.clock import Clock
-from pipeline.errors import ThrottledError
+from pipeline.errors import AccountRefusedError, ThrottledError
 from pipeline.notifications.mail.mime import MailWriter
 from pipeline.notifications.mail.signature import signer_of
 from pipeline.notifications.notification import Email
 from pipeline.notifications.provider import Accepted, CannotTell
+from pipeline.notifications.providers.smtp_judgement import PERMANENT, signing_in_refusal
 from pipeline.notifications.providers.smtp_session import SmtpSession
+from pipeline.notifications.providers.trust import trusting
 from pipeline.settings import EmailSettings
 
 _GOODBYE_S_MAX = 2.0
-_PERMANENT = 500
 
 
 class SmtpProvider:
@@ -41,7 +42,9 @@ class SmtpProvider:
         self._writer = MailWriter(sender=settings.from_address, sender_name=sender_name, id_domain=id_domain)
         self._sign = signer_of(settings)
         self._helo_name = settings.helo_name or settings.from_address.rpartition("@")[2]
-        self._tls_context = _tls_context(settings)
+        self._tls_context = (
+            None if settings.tls == "none" else trusting(settings.ca_file, key="email.ca_file")
+        )
         self._idle: deque[SmtpSession] = deque()
 
     def __repr__(self) -> str:
@@ -94,17 +97,14 @@ class SmtpProvider:
                 await client.connect()
                 if client.is_ehlo_or_helo_needed:
                     await _greet(client)
-        except SMTPResponseException as error:
+                if self._settings.username:
+                    await self._sign_in(client)
+        except ThrottledError:
             client.close()
-            raise ThrottledError(str(error.code), "the relay refuses the session") from error
-        except ssl.SSLError as error:
-            client.close()
-            raise ThrottledError("tls", f"no TLS with the relay: {type(error).__name__}") from error
+            raise
         except (SMTPException, OSError, TimeoutError, ValueError) as error:
             client.close()
-            raise ThrottledError(
-                "unreachable", f"no session with the relay: {type(error).__name__}"
-            ) from error
+            raise _no_session(error) from error
         if client.transport is None or client.transport.is_closing():
             raise ThrottledError("unreachable", "the relay closed the session at once")
         size = client.esmtp_extensions.get("size", "").strip()
@@ -126,24 +126,45 @@ class SmtpProvider:
             # Never opportunistic: "starttls" fails when the server does not offer it.
             start_tls=settings.tls == "starttls",
             tls_context=self._tls_context,
-            username=settings.username or None,
-            password=settings.password or None,
         )
+
+    async def _sign_in(self, client: aiosmtplib.SMTP) -> None:
+        """Sign in by one of the ways the relay offers; a way it refuses may be one it does not really have.
+
+        aiosmtplib's login() forgets a refusal when the relay hangs up at the next way, as after a wrong
+        password many do.
+        """
+        refusal: SMTPAuthenticationError | None = None
+        for way in client.supported_auth_methods:
+            authenticate = getattr(client, f"auth_{way.replace('-', '')}")
+            try:
+                await authenticate(self._settings.username, self._settings.password)
+            except SMTPAuthenticationError as error:
+                refusal = error
+            except (SMTPException, OSError):
+                if refusal is None:
+                    raise
+                break
+            else:
+                return
+        if refusal is None:
+            raise AccountRefusedError("auth", "the relay offers no way to sign in that we know")
+        raise signing_in_refusal(refusal.code) from refusal
+
+
+def _no_session(error: Exception) -> ThrottledError:
+    match error:
+        case SMTPResponseException():
+            return ThrottledError(str(error.code), "the relay refuses the session")
+        case ssl.SSLError():
+            return ThrottledError("tls", f"no TLS with the relay: {type(error).__name__}")
+    return ThrottledError("unreachable", f"no session with the relay: {type(error).__name__}")
 
 
 async def _greet(client: aiosmtplib.SMTP) -> None:
     try:
         await client.ehlo()
     except SMTPHeloError as error:
-        if error.code < _PERMANENT:
+        if error.code < PERMANENT:
             raise
         await client.helo()  # a server of before 1995, which has no extensions
-
-
-def _tls_context(settings: EmailSettings) -> ssl.SSLContext | None:
-    """Return the context that every connection shares: reading the system's certificates takes 20 ms."""
-    if settings.tls == "none":
-        return None
-    context = ssl.create_default_context(cafile=settings.ca_file or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

@@ -17,7 +17,10 @@ TEMPORARY, PERMANENT = 400, 500
 _FORWARDING = 251
 _FULL = 552  # at RCPT it is to be taken for 452 (RFC 5321 4.5.3.1.10): later; at MAIL: too large (RFC 1870)
 _TOO_LARGE = ("5.2.3", "5.3.4")
-_AUTH_REQUIRED = 530  # of RFC 4954; for a want of STARTTLS as well (RFC 3207)
+# RFC 4954, 6: sign in first (530, also for want of STARTTLS: RFC 3207), a way too weak (534), wrong
+# credentials (535), not without encryption (538).
+_ACCOUNT = frozenset((530, 534, 535, 538))
+_ACCOUNT_ENHANCED = ("5.7.8", "5.7.9", "5.7.11")
 
 ENVELOPE = (("MAIL", {OK}), ("RCPT", {OK, _FORWARDING}), ("DATA", {GO_AHEAD}))
 
@@ -41,11 +44,18 @@ def refusal(reply: Reply, *, at_recipient: bool) -> ProviderError:
     """Put a 4xx or 5xx into one of our classes. Its text is left out: it may quote the address."""
     if reply.code < PERMANENT or (at_recipient and reply.code == _FULL):
         return ThrottledError(reply.status, "the relay asks to try later")
-    if reply.code == _AUTH_REQUIRED:
+    if reply.code in _ACCOUNT or reply.enhanced in _ACCOUNT_ENHANCED:
         return AccountRefusedError(reply.status, "the relay does not let us send")
     if at_recipient and is_mailbox_gone(reply.status):
         return RecipientRefusedError(reply.status, "no such mailbox")
     return RejectedError(reply.status, "refused")
+
+
+def signing_in_refusal(code: int) -> ThrottledError:
+    """Put a refusal of AUTH into one of our classes: it is about the account, whatever its code."""
+    if code < PERMANENT:
+        return ThrottledError(str(code), "the relay asks to sign in later")
+    return AccountRefusedError(str(code), "the relay does not let us sign in")
 
 
 def _sender_refusal(reply: Reply) -> ProviderError:

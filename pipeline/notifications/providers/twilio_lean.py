@@ -11,8 +11,8 @@ from math import inf
 from typing import Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-from pipeline.errors import SettingsError
 from pipeline.notifications.notification import Sms
+from pipeline.notifications.providers.trust import trusting
 from pipeline.notifications.providers.twilio_connections import Connections
 from pipeline.notifications.providers.twilio_reply import Reply
 from pipeline.settings import SmsSettings
@@ -102,11 +102,7 @@ def tls_context(settings: SmsSettings) -> ssl.SSLContext | None:
     """
     if not settings.base_url.startswith("https:"):
         return None
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file or None)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise SettingsError([f"sms.ca_file: {settings.ca_file}: cannot be used: {why}"]) from error
+    return trusting(settings.ca_file, key="sms.ca_file")
 
 
 def _quoted(text: str) -> str:
