@@ -1,9 +1,10 @@
 """What can be wrong between settings that are each fine by themselves."""
 
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pipeline.dsn import parse_dsn
 from pipeline.settings.pools import SlotSettings
 from pipeline.settings.public import PublicSettings
 from pipeline.settings.sections import Settings
@@ -16,13 +17,12 @@ def contradictions(settings: Settings) -> list[str]:
     """Return what is wrong between keys that are each fine by themselves."""
     problems = []
     for where, url, schemes in _urls(settings):
-        parts = urlsplit(url)
-        if parts.scheme not in schemes or not parts.hostname:
+        if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             problems.append(f"{where}: must be of the form {schemes[0]}://user@host:port/…")
-        elif parts.password:
-            problems.append(f"{where}: holds a password: put it into the environment or a password_file")
         elif schemes == _POSTGRES:
             problems += _dsn_problems(where, url)
+        else:
+            problems += _url_problems(where, url)
     problems += _message_problems(settings)
     reads, storage = settings.reads, settings.storage
     if reads.timeout_s + reads.loser_limit_s >= storage.command_timeout_s:
@@ -97,31 +97,45 @@ def _sms_problems(where: str, sms: SmsSettings) -> list[str]:
         problems.append(
             f"{where}.from_number: is missing, and so is {where}.messaging_service_sid: one is needed"
         )
-    parts = urlsplit(sms.base_url)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        problems.append(f"{where}.base_url: http is for loopback only: it would show the token on the way")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        problems.append(f"{where}.base_url: must be a scheme and a host, with nothing after them")
     if sms.connect_timeout_s > sms.timeout_s:
         problems.append(f"{where}.connect_timeout_s: must not be more than {where}.timeout_s")
     if not sms.number_types:
         problems.append(f"{where}.number_types: is empty, so that no number could be texted")
+    parts = _split(sms.base_url)
+    if parts is None:  # said elsewhere
+        return problems
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        problems.append(f"{where}.base_url: http is for loopback only: it would show the token on the way")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        problems.append(f"{where}.base_url: must be a scheme and a host, with nothing after them")
     return problems
+
+
+def _url_problems(where: str, url: str) -> list[str]:
+    parts = _split(url)
+    if parts is None:
+        return [f"{where}: must be of the form {url.partition(':')[0]}://user@host:port/…"]
+    return [_SECRET_INSIDE.format(where)] if parts.password else []
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return a URL's parts; None for one that has no host, or is none."""
+    try:
+        parts = urlsplit(url)
+        is_good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_good else None
 
 
 def _dsn_problems(where: str, dsn: str) -> list[str]:
     """Return what is wrong with a DSN that may name several hosts, and say which of them it wants."""
-    problems = []
-    parts = urlsplit(dsn)
-    for host in parts.netloc.rpartition("@")[2].split(","):
-        try:
-            single = urlsplit(f"//{host}")
-            is_good = bool(single.hostname) and single.port != 0
-        except ValueError:
-            is_good = False
-        if not is_good:
-            problems.append(f"{where}: {host!r} is not of the form host:port")
-    attributes = dict(parse_qsl(parts.query)).get("target_session_attrs", "any")
+    try:
+        parts = parse_dsn(dsn)
+    except ValueError as error:
+        return [f"{where}: {error}"]
+    problems = [_SECRET_INSIDE.format(where)] if parts.password else []
+    attributes = parts.parameters.get("target_session_attrs", "any")
     if attributes not in _SESSION_ATTRIBUTES:
         problems.append(
             f"{where}: target_session_attrs {attributes!r} is none of {', '.join(_SESSION_ATTRIBUTES)}"
@@ -129,6 +143,7 @@ def _dsn_problems(where: str, dsn: str) -> list[str]:
     return problems
 
 
+_SECRET_INSIDE = "{}: holds a password: put it into the environment or a password_file"
 _POSTGRES = ("postgresql", "postgres")
 _SESSION_ATTRIBUTES = ("any", "read-write", "primary", "standby", "prefer-standby")
 
@@ -160,12 +175,9 @@ def _public_problems(public: PublicSettings) -> list[str]:
 
 
 def _base_url_problems(base_url: str) -> list[str]:
-    try:
-        parts = urlsplit(base_url)
-        is_good = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return ["public.base_url: must be of the form https://host/path"]
-    if not is_good or parts.query or parts.fragment or parts.username or not base_url.isascii():
+    parts = _split(base_url)
+    is_plain = parts and not (parts.query or parts.fragment or parts.username) and base_url.isascii()
+    if parts is None or parts.scheme not in ("https", "http") or not is_plain:
         return ["public.base_url: must be of the form https://host/path"]
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         return ["public.base_url: http is for loopback only: what it carries must not be read on the way"]

@@ -3,14 +3,13 @@
 import socket
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from pipeline.dsn import parse_dsn
 from pipeline.errors import StorageUnavailableError
 from pipeline.settings import StorageSettings
 
-_DEFAULT_PORT = 5432
 # A peer that went without a word is noticed by the kernel too, not only by our own time-outs.
 _SOCKET_OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -182,23 +181,14 @@ class Connector:
 
 def wanted(name: str, dsn: str) -> Wants:
     """Return which server a DSN is for: what it says itself, else what the last word of the name says."""
-    query = dict(parse_qsl(urlsplit(dsn).query))
     default = Wants.READ_WRITE if name.endswith("primary") else Wants.PREFER_STANDBY
-    return Wants(query.get("target_session_attrs", default))
+    return Wants(parse_dsn(dsn).parameters.get("target_session_attrs", default))
 
 
 def dsn_by_address(dsn: str) -> dict[str, str]:
     """Split a DSN that may name several hosts into a DSN for each, by host:port. Raises ValueError."""
-    parts = urlsplit(dsn)
-    user, at, hosts = parts.netloc.rpartition("@")
-    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "target_session_attrs"]
-    found = {}
-    for host in hosts.split(","):
-        single = urlsplit(f"//{host}")
-        address = f"{host.rpartition(']')[0]}]" if host.startswith("[") else single.hostname
-        address = f"{address}:{single.port or _DEFAULT_PORT}"
-        found[address] = urlunsplit(parts._replace(netloc=f"{user}{at}{address}", query=urlencode(query)))
-    return found
+    parts = parse_dsn(dsn)
+    return {str(address): parts.at(address) for address in parts.addresses}
 
 
 def is_standby(connection: asyncpg.Connection) -> bool:

@@ -35,7 +35,7 @@ class DocumentFetcher:
     async def _fetch(self, invoice: InvoiceDocument) -> bytes:
         url = invoice.url or ""
         # Checked again, because the list may have been shortened since the event was stored.
-        if urlsplit(url).netloc.lower() not in self._hosts:
+        if _host(url) not in self._hosts:
             raise DocumentError(invoice.invoice_id, "its host is not in intake.document_hosts")
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
@@ -67,6 +67,14 @@ class DocumentFetcher:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _host(url: str) -> str:
+    """Return a URL's host with its port; empty for what is no URL, which is for each Python to say."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _filename(invoice: InvoiceDocument) -> str:
