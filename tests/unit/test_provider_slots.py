@@ -117,6 +117,7 @@ async def test_a_provider_that_refuses_without_a_time_is_called_ever_more_seldom
     assert 20 < len(w.only.calls) < 120  # 24 on average, once the waits are as long as they get
     w.only.answer = lambda message: AWAY if message.effect_id.endswith("0") else None
     await w.clock.pass_by(10)
+    assert await outcome(w, slots, sms(1)) == ["only"]  # it is back: refusals are counted from nought
     before = w.clock.time
     await outcome(w, slots, *map(sms, range(16)))  # one message in sixteen that is put off does no harm
     assert w.clock.time == before
