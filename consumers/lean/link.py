@@ -68,9 +68,7 @@ class Link:
     async def _handshake(self) -> None:
         url = URL(self._settings.url)
         loop = asyncio.get_running_loop()
-        context = (
-            ssl.create_default_context(cafile=url.query.get("cafile")) if url.scheme == "amqps" else None
-        )
+        context = _tls(url) if url.scheme == "amqps" else None
         self._reply = loop.create_future()
         _, self._protocol = await loop.create_connection(
             lambda: AmqpProtocol(self, loop.time), url.host or "127.0.0.1", url.port or 5672, ssl=context
@@ -246,3 +244,9 @@ class Link:
         self._end(why)
         if self._protocol is not None:
             self._protocol.fail(ConnectionAbortedError(why))
+
+
+def _tls(url: URL) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=url.query.get("cafile"))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # what builds of Python make of the default differs
+    return context

@@ -115,7 +115,7 @@ def _url_problems(where: str, url: str) -> list[str]:
     parts = _split(url)
     if parts is None:
         return [f"{where}: must be of the form {url.partition(':')[0]}://user@host:port/…"]
-    return [_SECRET_INSIDE.format(where)] if parts.password else []
+    return [_CREDENTIALS_INSIDE.format(where)] if parts.password else []
 
 
 def _split(url: str) -> SplitResult | None:
@@ -134,7 +134,7 @@ def _dsn_problems(where: str, dsn: str) -> list[str]:
         parts = parse_dsn(dsn)
     except ValueError as error:
         return [f"{where}: {error}"]
-    problems = [_SECRET_INSIDE.format(where)] if parts.password else []
+    problems = [_CREDENTIALS_INSIDE.format(where)] if parts.password else []
     attributes = parts.parameters.get("target_session_attrs", "any")
     if attributes not in _SESSION_ATTRIBUTES:
         problems.append(
@@ -143,7 +143,7 @@ def _dsn_problems(where: str, dsn: str) -> list[str]:
     return problems
 
 
-_SECRET_INSIDE = "{}: holds a password: put it into the environment or a password_file"
+_CREDENTIALS_INSIDE = "{}: holds a password: put it into the environment or a password_file"
 _POSTGRES = ("postgresql", "postgres")
 _SESSION_ATTRIBUTES = ("any", "read-write", "primary", "standby", "prefer-standby")
 
