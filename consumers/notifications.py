@@ -111,7 +111,6 @@ def notification_services(
 
     def relay(channel: Channel, compose: Callable[[Claim], Awaitable[Any]], slots: ProviderSlots) -> Relay:
         notifications = settings.notifications
-        recording = new_tasks()
         return Relay(
             channel,
             cluster=cluster,
@@ -126,7 +125,7 @@ def notification_services(
                 clock=clock,
             ),
             receipts=ReceiptBook(
-                channel, cluster, gather_s=_GATHER_S, metrics=metrics, clock=clock, tasks=recording
+                channel, cluster, gather_s=_GATHER_S, metrics=metrics, clock=clock, tasks=new_tasks()
             ),
             capacity=slots,
             claim_max=notifications.claim_max,
@@ -136,7 +135,6 @@ def notification_services(
             clock=clock,
             claiming=new_tasks(),
             working=new_tasks(),
-            recording=recording,
         )
 
     relays = [

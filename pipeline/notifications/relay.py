@@ -3,6 +3,8 @@
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
+from functools import partial
+from typing import Final
 from uuid import UUID, uuid4
 
 import structlog
@@ -23,15 +25,53 @@ from pipeline.storage.shard import Shard
 log = structlog.get_logger(__name__)
 
 _RETRY = Backoff(base_s=0.2, ceiling_s=5.0)
-_IDLE_MAX_S = 10.0
+_IDLE_MAX_S: Final = 10.0
 """An idle shard is looked at this often, for what a lost notice or a straggling transaction left."""
+_PAUSE_S: Final = 15.0
+"""A shard that was not looked at for so long, although it should have been, is looked at anew."""
+_OPEN_SHARE: Final = 2
+"""So many times as many receipts of one shard as there are workers may be open; then it rests."""
+
+
+class _Course:
+    """How claiming from one shard goes.
+
+    Mutable state: `failures` in a row, and for how long to rest after the last; `doubtful`, the claim whose
+    commit may have happened unanswered; `_looked_at`, when a claim succeeded last.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.failures = 0
+        self.delay_s = 0.0
+        self.doubtful: UUID | None = None
+        self._looked_at = now
+
+    def was_paused(self, now: float) -> bool:
+        """Return whether nobody looked for so long that messages may lie where nobody looks; says so once."""
+        is_long = now - self._looked_at > _PAUSE_S
+        if is_long:
+            self._looked_at = now
+        return is_long
+
+    def failed(self, claim_id: UUID) -> None:
+        """Note a failure. What it may have claimed is to be given back before anything else is claimed."""
+        self.doubtful = self.doubtful or claim_id
+        self.failures += 1
+        self.delay_s = _RETRY.delay_s(self.failures)
+
+    def succeeded(self, now: float) -> None:
+        """Note that the shard answered."""
+        self.failures = 0
+        self._looked_at = now
 
 
 class Relay:
     """One channel: claims from every shard into one pool.
 
     While `news` come from a shard and nothing is due there, it sleeps until something will be; otherwise it
-    looks every `poll_s`.
+    looks every `poll_s`. A worker does not wait for its receipt: those of a shard that is away for a while
+    would hold up all workers, and with them the other shards' messages. Such a shard's receipts are bounded
+    instead, see `_open_max`.
     """
 
     def __init__(
@@ -49,7 +89,6 @@ class Relay:
         clock: Clock,
         claiming: Tasks,
         working: Tasks,
-        recording: Tasks,
     ) -> None:
         self.name = f"{channel} relay"
         self._channel = channel
@@ -62,9 +101,9 @@ class Relay:
         self._metrics = metrics
         self._clock = clock
         self._claiming = claiming
-        self._recording = recording
         self._pool = WorkerPool(channel, capacity=capacity, work=self._work, tasks=working)
         self._working = working
+        self._open_max = _OPEN_SHARE * capacity.ceiling
         self._draining = False
         self._wake: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
@@ -99,8 +138,10 @@ class Relay:
         """Claim no more, give back what no worker has begun, finish the calls under way."""
         self._draining = True
         await self._claiming.cancel()
-        untried = self._pool.take_waiting()
-        await asyncio.gather(self._pool.finish(), *(self._give_back(claim) for claim in untried))
+        for untried in self._pool.take_waiting():
+            self._give_back(untried)
+        await self._pool.finish()
+        await self._receipts.drain()
 
     async def stop(self) -> None:
         """End at once. What was claimed becomes unknown when its lease ends."""
@@ -108,36 +149,44 @@ class Relay:
         self._listen_no_more()
         await self._claiming.cancel()
         await self._working.cancel()
-        await self._recording.cancel()
+        await self._receipts.stop()
 
     async def _claim_from(self, shard: Shard) -> None:
         wake = self._wake[shard.name]
-        failures, delay_s = 0, 0.0
-        doubtful: UUID | None = None
+        course = _Course(self._clock.monotonic())
         while True:
+            await self._receipts.until_few(shard.name, self._open_max)
             # A shard that failed just now gets one place, so that the others need not wait for its answer.
-            places = await self._pool.reserve(1 if failures else self._claim_max)
+            places = await self._pool.reserve(1 if course.failures else self._claim_max)
             wake.clear()
-            claims: list[Claim] = []
-            claim_id = uuid4()
-            try:
-                if doubtful is not None:
-                    await shard.outbox.release(doubtful)
-                    doubtful = None
-                claims = await self._claim(shard, places, claim_id)
-                failures = 0
-            except PostorderError as error:
-                # Its commit may have happened unanswered: give that back before anything else is claimed.
-                doubtful = doubtful or claim_id
-                failures += 1
-                delay_s = _RETRY.delay_s(failures)
-                log.warning("claim.failed", shard=shard.name, error=str(error), retry_in_s=round(delay_s, 2))
-            finally:
-                self._pool.give_back(places - len(claims))
-            if failures:
-                await self._clock.sleep(delay_s)  # on no place of the pool
+            claims = await self._try(shard, places, course)
+            if course.failures:
+                await self._clock.sleep(course.delay_s)  # on no place of the pool
             if len(claims) < places:
-                await self._wait(wake, self._poll_s if claims or failures else await self._idle_s(shard))
+                is_idle = not claims and not course.failures
+                await self._wait(wake, await self._idle_s(shard) if is_idle else self._poll_s)
+
+    async def _try(self, shard: Shard, places: int, course: "_Course") -> list[Claim]:
+        """Claim into places that were reserved, and free those that are left. An error is logged."""
+        claims: list[Claim] = []
+        claim_id = uuid4()
+        if course.was_paused(self._clock.monotonic()):
+            shard.outbox.look_anew()
+        try:
+            if course.doubtful is not None:
+                await shard.outbox.release(course.doubtful)
+                course.doubtful = None
+            claims = await self._claim(shard, places, claim_id)
+        except PostorderError as error:
+            course.failed(claim_id)
+            log.warning(
+                "claim.failed", shard=shard.name, error=str(error), retry_in_s=round(course.delay_s, 2)
+            )
+        else:
+            course.succeeded(self._clock.monotonic())
+        finally:
+            self._pool.give_back(places - len(claims))
+        return claims
 
     async def _claim(self, shard: Shard, places: int, claim_id: UUID) -> list[Claim]:
         """Claim, shielded: a claim cut off half-way would be durable and known to nobody."""
@@ -177,7 +226,9 @@ class Relay:
 
     async def _work(self, claim: Claim) -> None:
         receipt = await self._dispatcher.dispatch(claim)
-        await self._receipts.record(receipt)
+        self._receipts.put(receipt, partial(self._recorded, claim, receipt))
+
+    def _recorded(self, claim: Claim, receipt: Receipt) -> None:
         if receipt.state is State.PENDING:
             self.wake(claim.shard)  # it is to know when this one is due again
         if receipt.state is State.ACCEPTED and receipt.accepted_at is not None:
@@ -193,7 +244,7 @@ class Relay:
             if tell in told:
                 told.remove(tell)  # type: ignore[arg-type]
 
-    async def _give_back(self, claim: Claim) -> None:
+    def _give_back(self, claim: Claim) -> None:
         untried = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, is_untried=True)
-        await self._receipts.record(untried)
-        self._news.tell(claim.shard)  # another process may have it at once
+        # Another process may have it at once.
+        self._receipts.put(untried, partial(self._news.tell, claim.shard))

@@ -134,6 +134,9 @@ class NotificationMetrics:
         self.receipts = Counter(
             "postorder_receipts", "Receipts recorded", ["channel", "state"], registry=registry
         )
+        self.open_receipts = Gauge(
+            "postorder_open_receipts", "Receipts that are not durable yet", ["channel"], registry=registry
+        )
         self.stale_receipts = Counter(
             "postorder_stale_receipts", "Receipts of a claim that was lost", ["channel"], registry=registry
         )

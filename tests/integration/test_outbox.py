@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -111,11 +112,15 @@ async def test_metrics_count_the_receipts_that_were_recorded(bench: Bench) -> No
     book.start()
     try:
         async with asyncio.timeout(5):
-            await book.record(good)
-            await book.record(lost._replace(claim_id=uuid4()))
-            await book.record(untried._replace(state=State.PENDING, accepted_at=None, is_untried=True))
+            durable: list[str] = []
+            book.put(good, partial(durable.append, "good"))
+            book.put(lost._replace(claim_id=uuid4()), partial(durable.append, "lost"))
+            given_back = untried._replace(state=State.PENDING, accepted_at=None, is_untried=True)
+            book.put(given_back, partial(durable.append, "untried"))
+            await book.drain()
+            assert sorted(durable) == ["good", "lost", "untried"]
     finally:
-        await tasks.cancel()
+        await book.stop()
     counted = {
         (sample.name, sample.labels.get("state")): sample.value
         for metric in metrics.registry.collect()

@@ -1,7 +1,8 @@
 """A relay's shards share a pool: one that is away, or does not answer, leaves room for the others."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -12,20 +13,28 @@ from virtual_clock import VirtualClock, settle
 from pipeline.errors import StorageUnavailableError
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.pools.worker_pool import FixedCapacity
+from pipeline.notifications.receipts import ReceiptBook
 from pipeline.notifications.relay import Relay
 from pipeline.observability.metrics import Metrics
-from pipeline.storage.outbox import Channel, Claim, Receipt, State
+from pipeline.storage.outbox import Channel, Claim, Receipt, Recorded, State
 
 ClaimSome = Callable[[int], Awaitable[list[Claim]]]
 
 
 class Shard:
-    """A shard of which only the outbox is asked for anything. `asked`: how many messages, each time."""
+    """A shard of which only the outbox is asked for anything.
+
+    `asked`: for how many messages, each time. `recorded`: how many receipts. `takes_receipts`: else it is
+    away for them. `anew`: how often everything was to be looked at.
+    """
 
     def __init__(self, name: str, claim_some: ClaimSome) -> None:
         self.name = name
         self.outbox = self
         self.asked: list[int] = []
+        self.recorded = 0
+        self.takes_receipts = True
+        self.anew = 0
         self._claim_some = claim_some
 
     async def claim(self, _channel: Channel, limit: int, _claim_id: UUID) -> list[Claim]:
@@ -35,26 +44,37 @@ class Shard:
     async def release(self, _claim_id: UUID) -> None:
         """Nothing was claimed."""
 
+    async def record(self, _channel: Channel, receipts: Sequence[Receipt]) -> Recorded:
+        if not self.takes_receipts:
+            raise StorageUnavailableError("a primary: connection refused")
+        self.recorded += len(receipts)
+        return Recorded(Counter(receipt.state for receipt in receipts), 0)
 
-class Cluster(list[Shard]):
-    """Shards that neither come nor move."""
+    def look_anew(self) -> None:
+        self.anew += 1
+
+
+class Cluster(dict[str, Shard]):
+    """Shards that neither come nor move: their slots are numbered as they are."""
 
     def __init__(self, *shards: Shard) -> None:
-        super().__init__(shards)
+        super().__init__({shard.name: shard for shard in shards})
+        self.router = SimpleNamespace(shard_of=lambda slot: shards[slot].name)
         self.on_added: list[Any] = []
         self.on_map: list[Any] = []
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values())
 
-class Receipts:
-    """Forgets at once what it is told; sends nothing."""
 
-    def start(self) -> None:
-        """Nothing to start."""
+class Sender:
+    """Sends everything, to nobody."""
 
-    async def record(self, _receipt: Receipt) -> None:
-        """Durable already."""
+    def __init__(self) -> None:
+        self.sent: Counter[str] = Counter()
 
     async def dispatch(self, claim: Claim) -> Receipt:
+        self.sent[claim.shard] += 1
         return Receipt(claim.slot, claim.effect_id, claim.claim_id, State.ACCEPTED)
 
 
@@ -62,39 +82,64 @@ async def away(_limit: int) -> list[Claim]:
     raise StorageUnavailableError("a primary: connection refused")
 
 
-def relay(clock: VirtualClock, *shards: Shard) -> Relay:
+def relay(clock: VirtualClock, *shards: Shard, sender: Any = None) -> Relay:
     crashes: list[BaseException] = []
-    receipts: Any = Receipts()
     news: Any = SimpleNamespace(on_news=[], hears=lambda _shard: False, tell=lambda _shard: None)
     cluster: Any = Cluster(*shards)
-    made = Tasks(lambda _name, error: crashes.append(error))
+
+    def tasks() -> Tasks:
+        return Tasks(lambda _name, error: crashes.append(error))
+
+    metrics = Metrics()
     return Relay(
         Channel.SMS,
         cluster=cluster,
-        dispatcher=receipts,
-        receipts=receipts,
+        dispatcher=sender or Sender(),
+        receipts=ReceiptBook(
+            Channel.SMS, cluster, gather_s=0.005, metrics=metrics, clock=clock, tasks=tasks()
+        ),
         capacity=FixedCapacity(2),
         claim_max=100,
         poll_s=60.0,
         news=news,
-        metrics=Metrics(),
+        metrics=metrics,
         clock=clock,
-        claiming=made,
-        working=made,
-        recording=made,
+        claiming=tasks(),
+        working=tasks(),
     )
 
 
-async def test_a_shard_that_is_away_holds_no_place_while_it_is_waited_for() -> None:
-    async def one(_limit: int) -> list[Claim]:
-        return [claim(shard="b")] if len(there.asked) == 1 else []
+class Waiting(Sender):
+    """Sends when it is told that it may."""
 
-    gone, there = Shard("a", away), Shard("b", one)
-    tested = relay(VirtualClock(), gone, there)
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_send = asyncio.Event()
+
+    async def dispatch(self, claim: Claim) -> Receipt:
+        await self.may_send.wait()
+        return await super().dispatch(claim)
+
+
+def some(count: int, number: int, name: str) -> ClaimSome:
+    """So many messages on a shard, and never any more."""
+    left = count
+
+    async def claim_some(limit: int) -> list[Claim]:
+        nonlocal left
+        claimed, left = min(limit, left), left - min(limit, left)
+        return [claim(shard=name, slot=number)] * claimed
+
+    return claim_some
+
+
+async def test_a_shard_that_is_away_holds_no_place_while_it_is_waited_for() -> None:
+    gone, there = Shard("a", away), Shard("b", some(100, 1, "b"))
+    tested = relay(VirtualClock(), gone, there, sender=Waiting())
     await tested.start()
     await settle()
-    assert gone.asked == [4]
-    assert there.asked[0] == 4  # all the places there are, although the first shard rests
+    assert gone.asked == [2]
+    assert there.asked == [2, 2]  # all the places there are, although the first shard rests
     await tested.stop()
 
 
@@ -104,19 +149,100 @@ async def test_a_shard_that_failed_is_asked_for_one_message_until_it_answers() -
             await answered.wait()
         return await away(limit)
 
-    async def one(_limit: int) -> list[Claim]:
-        return [claim(shard="b")] if len(there.asked) < 3 else []
-
     clock, answered = VirtualClock(), asyncio.Event()
-    tried, there = Shard("a", hang_after_a_failure), Shard("b", one)
-    tested = relay(clock, tried, there)
+    tried, there = Shard("a", hang_after_a_failure), Shard("b", some(100, 1, "b"))
+    tested = relay(clock, tried, there, sender=(sender := Waiting()))
     await tested.start()
     tested.wake("a")
     await clock.pass_by(1.0)
+    sender.may_send.set()
+    await settle()
+    sender.may_send.clear()
     tested.wake("a")
-    tested.wake("b")
     await clock.pass_by(1.0)
-    assert tried.asked == [4, 1]
-    assert there.asked[-1] == 3  # all but the one that the first shard is asked for
+    assert tried.asked == [2, 1]
+    assert sum(there.asked) - sender.sent["b"] == 3  # all but the one that the first shard is asked for
     answered.set()
+    await tested.stop()
+
+
+async def test_a_shard_that_does_not_answer_keeps_half_of_the_places_at_most() -> None:
+    async def hang(_limit: int) -> list[Claim]:
+        await answered.wait()
+        return []
+
+    answered = asyncio.Event()
+    silent, there = Shard("a", hang), Shard("b", some(100, 1, "b"))
+    tested = relay(VirtualClock(), silent, there, sender=Waiting())
+    await tested.start()
+    await settle()
+    assert (silent.asked, there.asked) == ([2], [2])
+    answered.set()
+    await tested.stop()
+
+
+async def test_a_shard_that_takes_no_receipts_does_not_hold_up_the_others() -> None:
+    """Its primary is gone after it was claimed from: what waits is bounded, and recorded when it is back."""
+    stuck, fine = Shard("a", some(100, 0, "a")), Shard("b", some(100, 1, "b"))
+    stuck.takes_receipts = False
+    clock = VirtualClock()
+    tested = relay(clock, stuck, fine, sender=(sender := Sender()))
+    await tested.start()
+    await clock.pass_by(10.0)
+    assert (sender.sent["b"], fine.recorded) == (100, 100)
+    assert sender.sent["a"] <= 4 + 4  # twice as many as there are workers, and what was in the pool
+    stuck.takes_receipts = True
+    await clock.pass_by(10.0)
+    assert (sender.sent["a"], stuck.recorded) == (100, 100)
+    await tested.stop()
+
+
+async def test_a_drain_waits_for_what_is_not_durable_yet() -> None:
+    shard = Shard("a", some(4, 0, "a"))
+    shard.takes_receipts = False
+    clock = VirtualClock()
+    tested = relay(clock, shard)
+    await tested.start()
+    await clock.pass_by(1.0)
+    draining = asyncio.create_task(tested.drain())
+    await clock.pass_by(1.0)
+    assert not draining.done()
+    shard.takes_receipts = True
+    await clock.pass_by(10.0)
+    assert draining.done()
+    assert shard.recorded == 4
+    await tested.stop()
+
+
+async def test_an_end_leaves_nobody_called_when_a_shard_comes() -> None:
+    shard = Shard("a", some(0, 0, "a"))
+    tested = relay(VirtualClock(), shard)
+    await tested.start()
+    cluster = tested._cluster
+    assert len(cluster.on_added) == 2
+    await tested.stop()
+    assert cluster.on_added == []
+
+
+async def test_after_a_pause_everything_is_looked_at_once() -> None:
+    """What became visible late, while no shard answered, may lie before the mark."""
+    is_away = True
+
+    async def now_and_then(limit: int) -> list[Claim]:
+        return await away(limit) if is_away else []
+
+    async def pass_by(seconds: int) -> int:
+        for _ in range(seconds):
+            tested.wake("a")
+            await clock.pass_by(1.0)
+        return shard.anew
+
+    shard, clock = Shard("a", now_and_then), VirtualClock()
+    tested = relay(clock, shard)
+    await tested.start()
+    assert await pass_by(14) == 0
+    assert await pass_by(14) == 1
+    is_away = False
+    looked = await pass_by(10)
+    assert await pass_by(60) == looked
     await tested.stop()

@@ -9,6 +9,7 @@ from pipeline.lifecycle import Tasks
 from pipeline.storage.outbox import Claim
 
 _SET_SHARE = 3  # of the pool is worth a claim
+_CLAIM_SHARE = 2  # of the pool a single claim gets at most
 
 
 class Capacity(Protocol):
@@ -91,15 +92,17 @@ class WorkerPool:
         """Wait for an open provider and for room; reserve up to `wanted` places, return how many.
 
         Not for any room: a claim of few messages costs as many round trips as one of many, and taking each
-        place as it came free made all of them small.
+        place as it came free made all of them small. Nor more than half of the pool, because a shard that
+        does not answer keeps what it was given until the time-out.
         """
         while True:
             await self._capacity.until_open()
-            if (free := self.free) >= min(wanted, max(1, self._capacity.places() // _SET_SHARE)):
+            places = self._capacity.places()
+            if (free := places - self._taken) >= min(wanted, max(1, places // _SET_SHARE)):
                 break
             self._has_room.clear()
             await self._has_room.wait()
-        reserved = min(wanted, free)
+        reserved = min(wanted, free, max(1, places // _CLAIM_SHARE))
         self._taken += reserved
         return reserved
 
