@@ -164,6 +164,10 @@ class RecipientRefusedError(RejectedError):
     """Rejected because of the recipient (opted out, no such address): suppressed, not failed."""
 
 
+class TooLargeError(RejectedError):
+    """A mail that is larger than its relay takes."""
+
+
 class OutcomeUnknownError(ProviderError):
     """The message may have been accepted: never sent again blindly."""
 
@@ -190,7 +194,7 @@ class BusyError(PostorderError):
 
 
 class DocumentError(PostorderError):
-    """An invoice's document cannot be had: wrong type, too large, or its host refused it."""
+    """An invoice's document cannot be had or sent: wrong type, too large, or its host refused it."""
 
     def __init__(self, invoice_id: str, text: str) -> None:
         super().__init__(f"invoice {invoice_id}: {text}")

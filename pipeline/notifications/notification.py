@@ -22,11 +22,12 @@ class Sms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of a mail."""
+    """A file of a mail. `invoice_id`: whose document it is; empty: none's, as in a preview."""
 
     filename: str
     media_type: str
     content: bytes
+    invoice_id: str = ""
 
 
 class Email(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ FINAL = {
     "UnroutableError",
     "ProviderError",
     "RejectedError",
+    "TooLargeError",
     "RecipientRefusedError",
     "OutcomeUnknownError",
     "LeaseEndedError",

@@ -29,7 +29,7 @@ BEFORE_TEXT = {
 AT_THE_END = {
     "closing": ({"action": "reply", "code": 421}, "ThrottledError 421 4.3.0"),
     "later": ({"action": "reply", "code": 451}, "ThrottledError 451 4.3.0"),
-    "too large": ({"action": "reply", "code": 552, "text": "5.3.4 large"}, "RejectedError 552 5.3.4"),
+    "too large": ({"action": "reply", "code": 552, "text": "5.3.4 large"}, "TooLargeError 552 5.3.4"),
     "never": ({"action": "reply", "code": 554, "text": "5.6.0 no"}, "RejectedError 554 5.6.0"),
     "odd code, kept": ({"action": "reply", "code": 299, "text": "what"}, "unknown bad_reply"),
     "two codes, kept": ({"action": "raw", "text": "250-a\r\n550 b\r\n"}, "unknown bad_reply"),

@@ -77,8 +77,8 @@ async def test_what_a_reply_to_rcpt_means(reply: bytes, expected: str) -> None:
         (b"550 5.7.1 not a sender of yours\r\n", "AccountRefusedError 550 5.7.1"),
         (b"530 5.7.0 authenticate first\r\n", "AccountRefusedError 530 5.7.0"),
         (b"553 no\r\n", "AccountRefusedError 553"),
-        (b"552 large\r\n", "RejectedError 552"),
-        (b"554 5.3.4 large\r\n", "RejectedError 554 5.3.4"),
+        (b"552 large\r\n", "TooLargeError 552"),
+        (b"554 5.3.4 large\r\n", "TooLargeError 554 5.3.4"),
         (b"451 4.7.1 later\r\n", "ThrottledError 451 4.7.1"),
     ],
 )
@@ -167,7 +167,7 @@ async def test_a_lease_that_ends_before_the_text_lets_no_text_out() -> None:
 async def test_a_mail_over_the_relays_size_is_not_sent() -> None:
     async with scripted(answers(EHLO=b"250-script\r\n250-PIPELINING\r\n250 SIZE 100\r\n")) as (relay, port):
         provider = provider_on(port)
-        assert await outcome(provider, mail("a@example.com")) == "RejectedError too_large"
+        assert await outcome(provider, mail("a@example.com")) == "TooLargeError too_large"
         assert not any(line.startswith("MAIL") for line in relay.lines)
         await provider.close()
 

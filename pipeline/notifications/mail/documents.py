@@ -30,7 +30,12 @@ class DocumentFetcher:
         content = invoice.content
         if content is None:
             content = await self._fetch(invoice)
-        return Attachment(filename=_filename(invoice), media_type=invoice.media_type, content=content)
+        return Attachment(
+            filename=_filename(invoice),
+            media_type=invoice.media_type,
+            content=content,
+            invoice_id=invoice.invoice_id,
+        )
 
     async def _fetch(self, invoice: InvoiceDocument) -> bytes:
         url = invoice.url or ""

@@ -42,7 +42,10 @@ class InvoiceMaker:
         finally:
             self._waiting -= 1
         return Attachment(
-            filename=f"invoice-{_plain(facts.number)}.pdf", media_type="application/pdf", content=content
+            filename=f"invoice-{_plain(facts.number)}.pdf",
+            media_type="application/pdf",
+            content=content,
+            invoice_id=invoice.invoice_id,
         )
 
 

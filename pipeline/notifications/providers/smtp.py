@@ -11,7 +11,7 @@ import aiosmtplib
 from aiosmtplib.errors import SMTPAuthenticationError, SMTPException, SMTPHeloError, SMTPResponseException
 
 from pipeline.clock import Clock
-from pipeline.errors import AccountRefusedError, ThrottledError
+from pipeline.errors import AccountRefusedError, DocumentError, ThrottledError, TooLargeError
 from pipeline.notifications.mail.mime import MailWriter
 from pipeline.notifications.mail.signature import signer_of
 from pipeline.notifications.notification import Email
@@ -58,6 +58,9 @@ class SmtpProvider:
         session = self._kept() or await self._open()
         try:
             await session.submit(self._settings.from_address, message.to, text, message.send_before)
+        except TooLargeError as error:
+            _blame_largest(message, error)
+            raise
         finally:
             self._keep(session)
         return Accepted(self.name, self._writer.message_id(message))
@@ -150,6 +153,14 @@ class SmtpProvider:
         if refusal is None:
             raise AccountRefusedError("auth", "the relay offers no way to sign in that we know")
         raise signing_in_refusal(refusal.code) from refusal
+
+
+def _blame_largest(message: Email, error: TooLargeError) -> None:
+    """Raise DocumentError for the largest invoice of a mail that is too large, if it has any."""
+    invoices = [attachment for attachment in message.attachments if attachment.invoice_id]
+    if invoices:
+        largest = max(invoices, key=lambda invoice: len(invoice.content))
+        raise DocumentError(largest.invoice_id, f"makes a mail that is too large: {error.code}") from error
 
 
 def _no_session(error: Exception) -> ThrottledError:

@@ -8,6 +8,7 @@ from pipeline.errors import (
     RecipientRefusedError,
     RejectedError,
     ThrottledError,
+    TooLargeError,
 )
 from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
 from pipeline.notifications.providers.smtp_replies import Reply
@@ -15,7 +16,7 @@ from pipeline.notifications.providers.smtp_replies import Reply
 OK, GO_AHEAD, CLOSING = 250, 354, 421
 TEMPORARY, PERMANENT = 400, 500
 _FORWARDING = 251
-_FULL = 552  # at RCPT it is to be taken for 452 (RFC 5321 4.5.3.1.10): later; at MAIL: too large (RFC 1870)
+_FULL = 552  # at RCPT it is to be taken for 452 (RFC 5321 4.5.3.1.10): later; else: too large (RFC 1870)
 _TOO_LARGE = ("5.2.3", "5.3.4")
 # RFC 4954, 6: sign in first (530, also for want of STARTTLS: RFC 3207), a way too weak (534), wrong
 # credentials (535), not without encryption (538).
@@ -42,6 +43,8 @@ def reset_problem(reply: Reply) -> ProviderError | None:
 
 def refusal(reply: Reply, *, at_recipient: bool) -> ProviderError:
     """Put a 4xx or 5xx into one of our classes. Its text is left out: it may quote the address."""
+    if _is_too_large(reply, at_recipient=at_recipient):
+        return TooLargeError(reply.status, "larger than the relay takes")
     if reply.code < PERMANENT or (at_recipient and reply.code == _FULL):
         return ThrottledError(reply.status, "the relay asks to try later")
     if reply.code in _ACCOUNT or reply.enhanced in _ACCOUNT_ENHANCED:
@@ -49,6 +52,13 @@ def refusal(reply: Reply, *, at_recipient: bool) -> ProviderError:
     if at_recipient and is_mailbox_gone(reply.status):
         return RecipientRefusedError(reply.status, "no such mailbox")
     return RejectedError(reply.status, "refused")
+
+
+def _is_too_large(reply: Reply, *, at_recipient: bool) -> bool:
+    """Tell whether a refusal is about the mail's size. 552 by itself is, but for a recipient's mailbox."""
+    if reply.enhanced in _TOO_LARGE:
+        return True
+    return reply.code == _FULL and not reply.enhanced and not at_recipient
 
 
 def signing_in_refusal(code: int) -> ThrottledError:
@@ -60,6 +70,6 @@ def signing_in_refusal(code: int) -> ThrottledError:
 
 def _sender_refusal(reply: Reply) -> ProviderError:
     """Judge a refusal of MAIL: it names the sender, which is every mail's, and of this mail only the size."""
-    if reply.code < PERMANENT or reply.code == _FULL or reply.enhanced in _TOO_LARGE:
+    if reply.code < PERMANENT or _is_too_large(reply, at_recipient=False):
         return refusal(reply, at_recipient=False)
     return AccountRefusedError(reply.status, "the relay refuses the sender")

@@ -17,8 +17,8 @@ from pipeline.errors import (
     OutcomeUnknownError,
     ProviderError,
     RecipientRefusedError,
-    RejectedError,
     ThrottledError,
+    TooLargeError,
 )
 from pipeline.notifications.providers.smtp_judgement import (
     CLOSING,
@@ -98,7 +98,7 @@ class SmtpSession(asyncio.Protocol):
         if not (_is_path(sender) and _is_path(recipient)):
             raise RecipientRefusedError("invalid_email", "an address that SMTP cannot carry")
         if self._size_bytes_max is not None and len(text) > self._size_bytes_max:
-            raise RejectedError("too_large", f"the relay takes {self._size_bytes_max} bytes at most")
+            raise TooLargeError("too_large", f"the relay takes {self._size_bytes_max} bytes at most")
         outcome = self._outcome = self._loop.create_future()
         self._begin(sender, recipient, text, send_before)
         try:
