@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -18,7 +18,8 @@ from pipeline.notifications.mail.address import email_address
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.sms.phone import phone_number
 from pipeline.storage.outbox import Channel
-from pipeline.storage.recipients import RecipientRow, RecipientState, recipient_key
+from pipeline.storage.recipients import RecipientRow, recipient_key
+from pipeline.storage.standing import RecipientState, Said
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ def show(
 
 @recipients_app.command()
 def allow(recipient: RecipientArgument, config: ConfigOption = None) -> None:
-    """Have a recipient get messages again, whatever was the reason against it."""
+    """Have a recipient get messages again; one that also said STOP only when said once more."""
     _say(recipient, RecipientState.IN, config)
 
 
@@ -84,13 +85,18 @@ def block(recipient: RecipientArgument, config: ConfigOption = None) -> None:
 def _say(recipient: str, state: RecipientState, config: Path | None) -> None:
     channel, address = _recipient(recipient)
 
-    async def say(recipients: Recipients) -> bool:
-        return await recipients.set(channel, address, state, "operator", datetime.now(UTC))
+    async def say(recipients: Recipients) -> RecipientRow:
+        await recipients.set(channel, address, Said(state, "operator"))
+        return await recipients.show(channel, address)
 
-    is_news = run_async(_with_recipients(config, say))
-    what = "gets messages" if state is RecipientState.IN else "gets nothing"
+    row = run_async(_with_recipients(config, say))
+    what = "gets messages" if row.state is RecipientState.IN else "gets nothing"
     key = recipient_key(channel, address).key.hex
-    typer.echo(f"{channel} recipient {key} {what} {'from now on' if is_news else 'by a later word already'}")
+    typer.echo(f"{channel} recipient {key} {what} from now on")
+    if row.state is not state:
+        typer.echo(
+            f"what was against it is taken off; it also said: {row.reason}. `allow` once more lifts that"
+        )
 
 
 def _line(shown: Shown, row: RecipientRow) -> str:

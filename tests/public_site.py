@@ -20,6 +20,7 @@ from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import PublicSettings, Settings, ShardSettings, SmsSettings
 from pipeline.storage.effects import ProviderStatus
+from pipeline.storage.standing import Said
 from stack.twilio.signature import sign
 
 BASE_URL = "https://hooks.shop.example/in"
@@ -46,6 +47,7 @@ class Remembered:
     def __init__(self) -> None:
         self.words: list[ProviderStatus] = []
         self.recipients: list[tuple[str, str, str, str]] = []
+        self.reports: list[str] = []
         self.unsubscribed: list[UUID] = []
         self.bounces: list[bytes] = []
         self.failure: Exception | None = None
@@ -63,9 +65,11 @@ class Remembered:
         await self._wait()
         self.words.append(word)
 
-    async def set_recipient(self, channel: Any, address: str, state: Any, reason: str, _at: datetime) -> bool:
+    async def set_recipient(self, channel: Any, address: str, said: Said, *, report: str) -> bool:
         await self._wait()
-        self.recipients.append((channel.value, address, state.value, reason))
+        assert said.at is None  # a time of this process would not compare with another's
+        self.recipients.append((channel.value, address, said.state.value, said.reason))
+        self.reports.append(report)
         return True
 
     async def unsubscribe(self, key: UUID) -> None:

@@ -36,7 +36,7 @@ from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.outbox import Channel
-from pipeline.storage.recipients import RecipientState
+from pipeline.storage.standing import RecipientState, Said
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ def public_services(
     bounces = BounceBook(cluster, recipients, domains=message_id_domains(settings), clock=clock)
 
     async def unsubscribe(key: UUID) -> None:
-        await recipients.set_key(key, Channel.EMAIL, RecipientState.OUT, "unsubscribe", clock.now())
+        await recipients.set_key(key, Channel.EMAIL, Said(RecipientState.OUT, "unsubscribe"))
 
     sinks = Sinks(
         apply=book.apply,

@@ -5,7 +5,6 @@ A recipient is known by a key, never by the number or the address itself. The ke
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -17,17 +16,11 @@ from pipeline.sharding.slots import slot_of
 from pipeline.storage.fence import LOCK_KEY, FencedTransaction, prove_ownership
 from pipeline.storage.node import Node
 from pipeline.storage.outbox import Channel
+from pipeline.storage.standing import RecipientState, Said, Standing, after
 from pipeline.storage.statements import load_statements
 
 STATEMENTS: Final = load_statements("recipients.sql")
 _KEY_BYTES = 16
-
-
-class RecipientState(StrEnum):
-    """Whether a recipient wants messages."""
-
-    IN = "in"
-    OUT = "out"
 
 
 class RecipientKey(NamedTuple):
@@ -74,7 +67,7 @@ class Counted(NamedTuple):
 class SentMail(msgspec.Struct, frozen=True, kw_only=True):
     """A mail of the ledger. `email`: the order's address; without one it went to the customer's.
 
-    `bounced_at`: since when it is known not to have been delivered; None: it is not known.
+    `status_at`: when the last word was said of it; None: nobody said any.
     """
 
     slot: int
@@ -82,7 +75,7 @@ class SentMail(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str | None
     email: str | None
     customer_id: str | None
-    bounced_at: datetime | None = None
+    status_at: datetime | None = None
 
 
 class RecipientRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +92,11 @@ def recipient_key(channel: Channel, address: str) -> RecipientKey:
     digest = sha256(f"{channel.value}:{address.lower()}".encode()).digest()
     # The driver's own kind of UUID is made and sent in a fifth of the time.
     return located(pgproto.UUID(digest[:_KEY_BYTES]))
+
+
+def report_key(report: str) -> UUID:
+    """Return the key under which it is remembered that a report was acted on, by its name."""
+    return UUID(bytes=sha256(f"report:{report}".encode()).digest()[:_KEY_BYTES])
 
 
 def located(key: UUID) -> RecipientKey:
@@ -133,8 +131,8 @@ class RecipientTable:
             words = {row[0]: Word(row[2], granted[row[0]], None) for row in rows if row[1]}
         return Words(words, frozenset(row[0] for row in rows if not row[1]))
 
-    async def take_back(self, counted: Sequence[Counted]) -> None:
-        """Count messages no more that were not sent.
+    async def take_back(self, counted: Sequence[Counted], cap: int) -> None:
+        """Count messages no more that were not sent. `cap`: of a day; a count above it is of none sent.
 
         Raises SlotsMovedError when some belong elsewhere, and as `ask` does.
         """
@@ -147,24 +145,32 @@ class RecipientTable:
                 [row.recipient.key for row in rows],
                 [row.day for row in rows],
                 [row.messages for row in rows],
+                cap,
             )
             await transaction.commit("SET LOCAL synchronous_commit = off")  # a lost count does no harm
 
     async def set(
-        self, recipient: RecipientKey, channel: Channel, state: RecipientState, reason: str, at: datetime
+        self, recipient: RecipientKey, channel: Channel, said: Said, report: str | None = None
     ) -> bool:
         """Record what was said of a recipient; return whether it counts. On return it is on the replica.
 
-        `reason` is stop, start, provider:CODE, bounce:STATUS, unsubscribe or operator. Raises SlotsMovedError
-        when the recipient lives elsewhere, and as `ask` does.
+        `report`: what names the request or mail that said it; said by it once more within two days it changes
+        nothing, whatever was said in between. Raises SlotsMovedError when the recipient lives elsewhere, and
+        as `ask` does.
         """
+        slot, key = recipient
+        name = None if report is None else report_key(report)
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
-            await prove_ownership(connection, self._node.name, [recipient.slot])
-            changed = await connection.fetchval(
-                STATEMENTS["set"], recipient.slot, recipient.key, channel.value, state.value, reason, at
-            )
+            await prove_ownership(connection, self._node.name, [slot])
+            await connection.execute(STATEMENTS["lock"], slot, key)
+            row: Any = await connection.fetchrow(STATEMENTS["standing"], slot, key, name)
+            stands = None if row["is_repeated"] else after(_standing(row), said, row["now"])
+            if name is not None and not row["is_repeated"]:
+                await connection.execute(STATEMENTS["remember"], slot, name)
+            if stands is not None:
+                await connection.execute(STATEMENTS["set"], slot, key, channel.value, *stands)
             await transaction.commit()
-        return changed is not None
+        return stands is not None
 
     async def show(self, recipient: RecipientKey) -> RecipientRow:
         """Return what is known of a recipient. Raises SlotsMovedError, and as `ask` does."""
@@ -172,12 +178,10 @@ class RecipientTable:
             await prove_ownership(connection, self._node.name, [recipient.slot])
             row: Any = await connection.fetchrow(STATEMENTS["show"], recipient.slot, recipient.key)
             await transaction.commit()
-        state = row["state"]
+        standing = _standing(row)
+        state, reason, changed_at = standing or (None, None, None)
         return RecipientRow(
-            state=None if state is None else RecipientState(state),
-            reason=row["reason"],
-            changed_at=row["changed_at"],
-            messages_today=row["messages_today"],
+            state=state, reason=reason, changed_at=changed_at, messages_today=row["messages_today"]
         )
 
     async def mail(self, slots: Sequence[int], effect_id: UUID) -> SentMail | None:
@@ -185,3 +189,10 @@ class RecipientTable:
         async with self._node.connection() as connection:
             row = await connection.fetchrow(STATEMENTS["mail_recipient"], slots, effect_id)
         return None if row is None else SentMail(**row)
+
+
+def _standing(row: Any) -> Standing | None:
+    """Return what stands of a recipient; None: nobody ever said anything."""
+    if row["state"] is None:
+        return None
+    return Standing(RecipientState(row["state"]), row["reason"], row["changed_at"])

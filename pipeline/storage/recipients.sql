@@ -14,24 +14,36 @@ FROM unnest($1::smallint[], $2::uuid[]) AS t(slot, key);
 SELECT recipient_key, is_owned, refused_for, granted, day FROM count_messages($1, $2, $3, $4, $5);
 
 -- name: take_back
--- Messages that were counted and not sent. $3: the days on which they were counted.
-UPDATE recipient_day d SET messages = greatest(0, d.messages - t.messages)
+-- Messages that were counted and not sent. $3: the days on which they were counted. $5: the cap. Two processes that
+-- ask at once for the last room both add to the count, and only what fits is granted: so what lies above the cap was
+-- granted to nobody, and must not use up what is taken back.
+UPDATE recipient_day d SET messages = greatest(0, least(d.messages, $5) - t.messages)
 FROM unnest($1::smallint[], $2::uuid[], $3::date[], $4::integer[]) AS t(slot, key, day, messages)
 WHERE d.slot = t.slot AND d.recipient_key = t.key AND d.day = t.day;
 
+-- name: lock
+-- One word of a recipient at a time, also of one of whom nobody said anything. A statement of its own: the next
+-- one's snapshot then shows what the word before has left.
+SELECT pg_advisory_xact_lock($1::smallint, hashtext($2::uuid::text));
+
+-- name: standing
+-- $3: the key of the report that says something. The row's lock has a commit wait for the replica that writes
+-- nothing else: what is said again may be acknowledged before the first time.
+SELECT r.state, r.reason, r.changed_at, clock_timestamp() AS now,
+       EXISTS (SELECT FROM recipient_day d WHERE d.slot = $1 AND d.recipient_key = $3) AS is_repeated
+FROM (SELECT) AS one
+LEFT JOIN (SELECT state, reason, changed_at FROM recipient WHERE slot = $1 AND recipient_key = $2 FOR UPDATE) AS r
+    ON true;
+
+-- name: remember
+-- That a report was acted on: a count of no messages, which goes with the counts of its day.
+INSERT INTO recipient_day (slot, recipient_key, day, messages)
+VALUES ($1, $2, (now() AT TIME ZONE 'UTC')::date, 0) ON CONFLICT DO NOTHING;
+
 -- name: set
--- What was said last counts, and of two things said at once the one that sends less. A time far ahead would keep
--- all later ones out, so it counts as five minutes ahead. What only an operator may lift stays: a person who
--- writes START does not mend a mailbox that is gone.
-INSERT INTO recipient AS r (slot, recipient_key, channel, state, reason, changed_at)
-VALUES ($1, $2, $3, $4, $5, least($6, now() + interval '5 minutes'))
+INSERT INTO recipient (slot, recipient_key, channel, state, reason, changed_at) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (slot, recipient_key) DO UPDATE
-    SET state = excluded.state, reason = excluded.reason, changed_at = excluded.changed_at, recorded_at = now()
-    WHERE (r.changed_at < excluded.changed_at
-           OR (r.changed_at = excluded.changed_at AND r.state = 'in' AND excluded.state = 'out'))
-      AND (r.state = 'in' OR excluded.reason = 'operator'
-           OR NOT (r.reason = 'operator' OR r.reason LIKE 'bounce:%'))
-RETURNING r.state;
+    SET state = excluded.state, reason = excluded.reason, changed_at = excluded.changed_at, recorded_at = now();
 
 -- name: show
 SELECT r.channel, r.state, r.reason, r.changed_at,
@@ -44,8 +56,7 @@ LEFT JOIN recipient r USING (slot, recipient_key);
 -- name: mail_recipient
 -- $1: slots, because an effect id tells its slot for an order's messages only. $2: the mail. Where it went is
 -- not kept with it: it was the order's address, else the customer's.
-SELECT o.slot, o.provider, o.provider_id, d.email, d.customer_id,
-       CASE WHEN o.provider_status = 'failed' THEN o.provider_status_at END AS bounced_at
+SELECT o.slot, o.provider, o.provider_id, d.email, d.customer_id, o.provider_status_at AS status_at
 FROM outbox o JOIN orders d USING (slot, order_id)
 WHERE o.slot = ANY ($1::smallint[]) AND o.effect_id = $2 AND o.channel = 'email'
   AND EXISTS (SELECT FROM shard_slot s WHERE s.slot = o.slot AND s.state IN ('owned', 'leaving'));

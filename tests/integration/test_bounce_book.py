@@ -12,7 +12,7 @@ from pipeline.clock import SystemClock
 from pipeline.notifications.rules.bounce_book import BounceBook
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.storage.outbox import Channel, Kind, Receipt, State
-from pipeline.storage.recipients import RecipientState
+from pipeline.storage.standing import RecipientState, Said
 
 pytestmark = pytest.mark.integration
 
@@ -84,11 +84,28 @@ async def test_a_hard_bounce_takes_the_address_off(bench: Bench, book: BounceBoo
     assert (shown.state, shown.reason) == ("out", "bounce:5.1.1")
     assert (await book.take(bounce))["taken_off"] == 0  # again
     assert await reasons(bench) == ["bounce:5.1.1"]
-    operator = (Channel.EMAIL, "o-1@example.com", RecipientState.IN, "operator", datetime.now(UTC))
+    operator = (Channel.EMAIL, "o-1@example.com", Said(RecipientState.IN, "operator"))
     assert await Recipients(bench.cluster, clock=SystemClock()).set(*operator)
     assert (await book.take(bounce))["taken_off"] == 0  # as an mbox file is read again at each start
     assert await reasons(bench) == []
     assert (await bench.status()).accounting.balances
+
+
+async def test_a_bounce_of_a_mail_that_was_called_delivered_is_heard_once(
+    bench: Bench, book: BounceBook
+) -> None:
+    """The ledger keeps its word of it, so the bounce is never news there; the address goes all the same."""
+    await store(bench, order_event("o-1"))
+    mail = await send(bench, Kind.ORDER_EMAIL)
+    await book.take(report(mail, "o-1@example.com", "2.1.5", "delivered"))
+    bounce = report(mail, "o-1@example.com")
+    assert await book.take(bounce) == {"old": 1, "taken_off": 1}
+    recipients = Recipients(bench.cluster, clock=SystemClock())
+    await recipients.set(Channel.EMAIL, "o-1@example.com", Said(RecipientState.IN, "operator"))
+    assert (await book.take(bounce))["taken_off"] == 0
+    await bench.execute("DELETE FROM recipient_day")  # as retention does in three days
+    assert (await book.take(bounce))["taken_off"] == 0
+    assert await reasons(bench) == []
 
 
 @pytest.mark.parametrize(

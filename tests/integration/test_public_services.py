@@ -30,6 +30,8 @@ from stack.twilio.signature import sign
 
 pytestmark = pytest.mark.integration
 
+NUMBER = "+14155550123"
+
 
 class Listening:
     """The services on a cluster, and requests to them."""
@@ -39,14 +41,24 @@ class Listening:
         self.base = f"http://{HOST}:{port}"
         self._http = http
 
-    async def say(self, claim: Claim, status: str, sid: str = "") -> int:
+    async def say(self, claim: Claim, status: str, sid: str = "", **more: str) -> int:
         seal = Seals([SECRET]).seal(claim.slot, claim.effect_id, 1)
         fields = {
             "AccountSid": self.settings.sms.account_sid,
             "MessageSid": sid or sid_of(claim),
             "MessageStatus": status,
+            **more,
         }
         path = f"/twilio/status/{seal}"
+        return await self._signed(path, fields)
+
+    async def text(self, body: str, sid: str) -> int:
+        """Have a handset send a text."""
+        account = self.settings.sms.account_sid
+        fields = {"AccountSid": account, "MessageSid": sid, "From": NUMBER, "Body": body}
+        return await self._signed("/twilio/inbound", fields)
+
+    async def _signed(self, path: str, fields: dict[str, str]) -> int:
         signature = sign(self.settings.sms.auth_token, self.settings.public.base_url + path, fields)
         return await self.post(path, data=fields, headers={"X-Twilio-Signature": signature})
 
@@ -155,6 +167,32 @@ async def test_while_a_shard_is_away_its_callbacks_are_answered_503(bench: Bench
     for number, claim in enumerate(claims, start=1):
         is_here = claim.shard == here
         assert (await sms_row(bench, f"o-{number}"))["state"] == ("delivered" if is_here else "accepted")
+
+
+async def test_a_request_repeated_to_another_process_changes_nothing(
+    bench: Bench, settings: Settings
+) -> None:
+    """As a provider repeats one whose answer was lost, or as somebody who has recorded it does."""
+    [claim] = await accepted_by(bench, Channel.SMS)
+    recipients = Recipients(bench.cluster, clock=SystemClock())
+    refused = {"sid": sid_of(claim), "To": NUMBER, "ErrorCode": "21610"}
+    start, stop, again = (f"SM{number:032}" for number in range(3))
+    async with (
+        listening_on(bench.cluster, settings) as one,
+        listening_on(bench.cluster, settings) as other,
+    ):
+        assert await one.say(claim, "undelivered", **refused) == 204
+        assert (await recipients.show(Channel.SMS, NUMBER)).reason == "provider:21610"
+        assert await one.text("START", start) == 200
+        for process in (one, other):  # the status once more
+            assert await process.say(claim, "undelivered", **refused) == 204
+            assert (await recipients.show(Channel.SMS, NUMBER)).state == "in"
+        assert await one.text("STOP", stop) == 200
+        for process in (one, other):  # and START
+            assert await process.text("START", start) == 200
+            assert (await recipients.show(Channel.SMS, NUMBER)).reason == "stop"
+        assert await other.text("START", again) == 200
+        assert (await recipients.show(Channel.SMS, NUMBER)).state == "in"
 
 
 async def test_a_bounce_makes_the_mail_undelivered_and_takes_the_address_off(

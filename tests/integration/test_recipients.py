@@ -1,22 +1,20 @@
-"""Recipients on real shards: what was said last counts, the cap is exact, and both follow moving slots."""
+"""Recipients on real shards: the cap is exact, and both words and counts follow moving slots."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 from moving_shards import Moving, add_few
 from prometheus_client import CollectorRegistry
 from real_stack import Bench
+from recipient_books import ADA, book_on, code_of
 
 from consumers.command import find_shard_in
 from consumers.resharding import carry_out, opened
 from pipeline.clock import SystemClock
 from pipeline.errors import ProviderError, SlotsMovedError
 from pipeline.lifecycle import Tasks
-from pipeline.notifications.rules.recipient_book import RecipientBook
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.rules.spending import Spending
 from pipeline.observability.rule_metrics import RuleMetrics
@@ -26,105 +24,12 @@ from pipeline.settings import RuleSettings, load_settings
 from pipeline.sharding.router import Router
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Channel
-from pipeline.storage.recipients import RecipientKey, RecipientState, recipient_key
+from pipeline.storage.recipients import Asked, Counted, RecipientKey, recipient_key
+from pipeline.storage.standing import RecipientState, Said
 
 pytestmark = pytest.mark.integration
 
-IN, OUT = RecipientState.IN, RecipientState.OUT
-ADA = "+14155550123"
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@asynccontextmanager
-async def book_on(cluster: Cluster, cap: int = 0) -> AsyncIterator[RecipientBook]:
-    crashes: list[BaseException] = []
-    book = RecipientBook(
-        cap=cap,
-        router=cluster.router,
-        shard=lambda name: cluster[name].recipients,
-        refresh=cluster.refresh,
-        clock=SystemClock(),
-        tasks=Tasks(lambda _name, error: crashes.append(error)),
-    )
-    try:
-        yield book
-        await book._tasks.join()
-    finally:
-        await book.stop()
-        assert crashes == []
-
-
-async def code_of(book: RecipientBook, number: str = ADA) -> str | None:
-    try:
-        await book.admit(recipient_key(Channel.SMS, number))
-    except ProviderError as error:
-        return error.code
-    return None
-
-
-def at(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
-
-
-# What is said, and when; then what the next message comes out as.
-STORIES = {
-    "stop": ([(OUT, "stop", 1)], "opted_out"),
-    "stop, start": ([(OUT, "stop", 1), (IN, "start", 2)], None),
-    "start that comes late": ([(IN, "start", 2), (OUT, "stop", 1)], None),
-    "stop that comes late": ([(OUT, "stop", 2), (IN, "start", 1)], "opted_out"),
-    "both at once": ([(IN, "start", 1), (OUT, "stop", 1)], "opted_out"),
-    "both at once, the other way": ([(OUT, "stop", 1), (IN, "start", 1)], "opted_out"),
-    "start lifts what a provider said": ([(OUT, "provider:21610", 1), (IN, "start", 2)], None),
-    "start lifts no bounce": ([(OUT, "bounce:5.1.1", 1), (IN, "start", 2)], "bounced"),
-    "a bounce stays one": (
-        [(OUT, "bounce:5.1.1", 1), (OUT, "unsubscribe", 2), (IN, "start", 3)],
-        "bounced",
-    ),
-    "an operator lifts a bounce": ([(OUT, "bounce:5.1.1", 1), (IN, "operator", 2)], None),
-    "start lifts no block": ([(OUT, "operator", 1), (IN, "start", 2)], "blocked"),
-    "stop after an operator's word": ([(IN, "operator", 1), (OUT, "stop", 2)], "opted_out"),
-    "the far future is near": ([(OUT, "stop", 10**9), (IN, "operator", 1)], "opted_out"),
-}
-
-
-@pytest.mark.parametrize("name", STORIES)
-async def test_what_was_said_last_counts(bench: Bench, name: str) -> None:
-    words, code = STORIES[name]
-    recipients = Recipients(bench.cluster, clock=SystemClock())
-    for state, reason, seconds in words:
-        await recipients.set(Channel.SMS, ADA, state, reason, at(seconds))
-    for state, reason, seconds in words:  # again, as a webhook is
-        await recipients.set(Channel.SMS, ADA, state, reason, at(seconds))
-    async with book_on(bench.cluster) as book:
-        assert await code_of(book) == code
-        assert await code_of(book, "+14155550199") is None
-    rows = await bench.rows(
-        "SELECT channel, changed_at <= now() + interval '5 minutes' AS is_near FROM recipient"
-    )
-    assert rows == [{"channel": "sms", "is_near": True}]
-
-
-async def test_a_word_is_on_the_replica_when_it_is_acknowledged_also_the_second_time(bench: Bench) -> None:
-    recipients = Recipients(bench.cluster, clock=SystemClock())
-    for _ in range(2):
-        await recipients.set(Channel.EMAIL, "Ada@Example.com", OUT, "unsubscribe", at(1))
-        [row] = await bench.rows("SELECT slot, recipient_key, reason FROM recipient", replica=True)
-        slot, key = recipient_key(Channel.EMAIL, "ada@example.com")
-        assert row == {"slot": slot, "recipient_key": key, "reason": "unsubscribe"}
-    shown = await recipients.show(Channel.EMAIL, "ada@example.com")
-    assert (shown.state, shown.reason, shown.changed_at, shown.messages_today) == (
-        OUT,
-        "unsubscribe",
-        at(1),
-        0,
-    )
-    assert (await recipients.show(Channel.SMS, ADA)).state is None
-
-
-async def test_no_number_and_no_address_is_kept(bench: Bench) -> None:
-    await Recipients(bench.cluster, clock=SystemClock()).set(Channel.SMS, ADA, OUT, "stop", at(1))
-    [row] = await bench.rows("SELECT recipient::text AS row FROM recipient")
-    assert "415555" not in row["row"]
+OUT = RecipientState.OUT
 
 
 async def test_the_daily_cap_is_exact_whoever_counts(bench: Bench) -> None:
@@ -136,6 +41,30 @@ async def test_the_daily_cap_is_exact_whoever_counts(bench: Bench) -> None:
         assert await code_of(one, "+14155550199") is None
     shown = await Recipients(bench.cluster, clock=SystemClock()).show(Channel.SMS, ADA)
     assert shown.messages_today == 25
+
+
+async def test_what_was_asked_for_at_once_and_not_granted_uses_no_room_up(bench: Bench) -> None:
+    """Both ask for the last five of 25, and both add them to the count. What is taken back then is free."""
+    ada = recipient_key(Channel.SMS, ADA)
+    table = bench.cluster[bench.cluster.router.shard_of(ada.slot)].recipients
+    assert (await table.ask([Asked(ada, 20)], 25)).words[ada.key].granted == 20
+    async with table._node.connection() as holder, holder.transaction():
+        await holder.execute("SELECT FROM recipient_day FOR UPDATE")  # both look before either has counted
+        asking = [asyncio.create_task(table.ask([Asked(ada, 5)], 25)) for _ in range(2)]
+        await bench.until(lambda: _waiting_for_locks(bench, 2), "both wait for the count")
+    answers = await asyncio.gather(*asking)
+    granted = [answer.words[ada.key].granted for answer in answers]
+    assert sorted(granted) == [0, 5]
+    day = answers[0].words[ada.key].day
+    assert day is not None
+    await table.take_back([Counted(ada, day, 2)], 25)
+    again = [(await table.ask([Asked(ada, 1)], 25)).words[ada.key].granted for _ in range(3)]
+    assert again == [1, 1, 0]
+
+
+async def _waiting_for_locks(bench: Bench, count: int) -> bool:
+    waiting = "SELECT count(*) AS waiting FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    return sum([row["waiting"] for row in await bench.rows(waiting)]) >= count
 
 
 async def test_what_was_not_sent_makes_room_again(bench: Bench) -> None:
@@ -153,7 +82,7 @@ async def test_what_was_not_sent_makes_room_again(bench: Bench) -> None:
 
 
 async def test_who_wants_nothing_is_not_counted(bench: Bench) -> None:
-    await Recipients(bench.cluster, clock=SystemClock()).set(Channel.SMS, ADA, OUT, "stop", at(1))
+    await Recipients(bench.cluster, clock=SystemClock()).set(Channel.SMS, ADA, Said(OUT, "stop"))
     async with book_on(bench.cluster, 5) as book:
         assert await code_of(book) == "opted_out"
     assert await bench.rows("SELECT FROM recipient_day") == []
@@ -176,7 +105,7 @@ def swapped(bench: Bench) -> Iterator[RecipientKey]:
 async def test_an_old_map_leads_on_to_the_owner(bench: Bench, swapped: RecipientKey) -> None:
     wrong = bench.cluster[bench.cluster.router.shard_of(swapped.slot)]
     with pytest.raises(SlotsMovedError):
-        await wrong.recipients.set(swapped, Channel.SMS, OUT, "stop", at(1))
+        await wrong.recipients.set(swapped, Channel.SMS, Said(OUT, "stop"))
     async with book_on(bench.cluster, 5) as book:
         assert await code_of(book) is None
         assert (book.asked, book.statements) == (1, 2)
@@ -206,7 +135,7 @@ async def test_words_and_counts_move_with_their_slots(moving: Moving) -> None:
                 turn += 1
                 for number in numbers:
                     passed[number] += await code_of(book, number) is None
-                    await recipients.set(Channel.SMS, f"{number}{turn:03}", OUT, "stop", at(1))
+                    await recipients.set(Channel.SMS, f"{number}{turn:03}", Said(OUT, "stop"))
             await change
             assert {code for number in numbers if (code := await code_of(book, number))} == {"daily_cap"}
         assert set(passed.values()) == {20}

@@ -38,7 +38,7 @@ class Shard:
             provider_id=None,
             email=self.cluster.email,
             customer_id="c-7",
-            bounced_at=self.cluster.bounced_at,
+            status_at=self.cluster.status_at,
         )
         is_here = self.is_owner and effect_id in (ORDERS, INVOICES)
         self.cluster.looked += 1
@@ -49,7 +49,7 @@ class Shard:
     async def apply_statuses(self, statuses: Sequence[ProviderStatus]) -> Applied:
         if not self.is_owner:
             return Applied({}, frozenset(status.slot for status in statuses))
-        return Applied({"applied": len(statuses)}, frozenset())
+        return Applied({"old" if self.cluster.status_at else "applied": len(statuses)}, frozenset())
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["Shard"]:
@@ -74,7 +74,7 @@ class Cluster:
         self.router = Router(ShardMap(1, ("a",) * SLOT_COUNT))
         self.shards = {name: Shard(self, name) for name in ("b", "a")}
         self.looked = 0
-        self.bounced_at: datetime | None = None
+        self.status_at: datetime | None = None
 
     def __getitem__(self, name: str) -> Shard:
         return self.shards[name]
@@ -90,8 +90,8 @@ class Said:
     def __init__(self) -> None:
         self.words: list[tuple[Any, ...]] = []
 
-    async def set(self, *word: Any) -> bool:
-        self.words.append(word)
+    async def set(self, *word: Any, report: str) -> bool:
+        self.words.append((*word, report))
         return True
 
 
@@ -121,11 +121,13 @@ async def test_the_customers_address_is_asked_of_whoever_has_it_by_now() -> None
 @pytest.mark.parametrize("known", [None, datetime(2026, 3, 1, tzinfo=UTC)], ids=["news", "read again"])
 async def test_a_bounce_read_again_says_it_of_the_time_before(known: datetime | None) -> None:
     """Else each look through an mbox file would undo what an operator has allowed since."""
-    cluster, said, began = Cluster("a"), Said(), datetime.now(UTC)
-    cluster.bounced_at = known
-    assert await book_on(cluster, said).take(bounce(ORDERS, "5.1.1")) == {"applied": 1, "taken_off": 1}
-    [word] = said.words
-    assert word[-1] == known if known else word[-1] >= began
+    cluster, said = Cluster("a"), Said()
+    cluster.status_at = known
+    outcome = "old" if known else "applied"
+    assert await book_on(cluster, said).take(bounce(ORDERS, "5.1.1")) == {outcome: 1, "taken_off": 1}
+    [(_channel, _address, word, report)] = said.words
+    assert (word.reason, word.at) == ("bounce:5.1.1", known)  # news are of the time of the server's clock
+    assert report == f"bounce {ORDERS.hex} 5.1.1"
 
 
 async def test_what_there_is_none_of_is_said_after_one_look() -> None:

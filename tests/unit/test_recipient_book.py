@@ -4,13 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
+from typing import Any
 
 import pytest
 
 from pipeline.clock import SystemClock
 from pipeline.errors import HeldBackError, PostorderError, ProviderError, StorageUnavailableError
 from pipeline.lifecycle import Tasks
-from pipeline.notifications.rules.recipient_book import RecipientBook
+from pipeline.notifications.rules.recipient_book import Passed, RecipientBook
 from pipeline.sharding.router import Router
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.sharding.slots import SLOT_COUNT
@@ -24,8 +25,7 @@ DAY = date(2026, 7, 1)
 class QuickClock(SystemClock):
     """A clock whose sleeps end at once, and take their time all the same."""
 
-    def __init__(self) -> None:
-        self.time_s = 0.0
+    time_s = 0.0
 
     def monotonic(self) -> float:
         return self.time_s
@@ -74,7 +74,8 @@ class Shard:
             words[recipient.key] = Word(why, granted, DAY if cap else None)
         return Words(words, frozenset())
 
-    async def take_back(self, counted: Sequence[Counted]) -> None:
+    async def take_back(self, counted: Sequence[Counted], cap: int) -> None:
+        assert cap
         if self._shards.error:
             raise self._shards.error
         for recipient, day, messages in counted:
@@ -83,9 +84,7 @@ class Shard:
         self._shards.taken_back.set()
 
 
-@pytest.fixture
-def shards() -> Shards:
-    return Shards()
+shards = pytest.fixture(Shards)
 
 
 @pytest.fixture
@@ -126,12 +125,11 @@ async def code_of(book: RecipientBook, recipient: RecipientKey) -> str | None:
     return None
 
 
-def test_a_key_is_the_same_for_ever() -> None:
-    """Pinned: rows are stored under it."""
+def test_a_key_is_the_same_for_ever() -> None:  # rows are stored under it
     assert ADA.key.hex == "31ecd9c30d8a7bd506483cfbde41b5ee"
+    assert 0 <= ADA.slot < SLOT_COUNT
     assert recipient_key(Channel.EMAIL, "Ada@Example.COM") == recipient_key(Channel.EMAIL, "ada@example.com")
     assert recipient_key(Channel.EMAIL, "ada@example.com").key.hex == "9b62a3a2bce7c868f30d60f0818e84d2"
-    assert 0 <= ADA.slot < SLOT_COUNT
 
 
 @pytest.mark.parametrize(
@@ -246,3 +244,56 @@ async def test_who_is_cancelled_leaves_the_others_their_answer(make_book, shards
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
     assert [answer.recipient for answer in answers[1:]] == [ADA, ADA]
+
+
+@pytest.mark.parametrize("when", ["before the answer", "with the answer in hand"])
+async def test_room_of_one_who_is_cancelled_is_given_back(make_book, shards: Shards, when: str) -> None:
+    """Else a recipient could be sent less for the rest of the day, by each claim that was given up."""
+    book = make_book(cap=3)
+    answer = book._answer
+
+    async def answer_and_cancel(shard: str, questions: Any) -> None:
+        await answer(shard, questions)
+        waiting[0].cancel()
+
+    if when == "with the answer in hand":
+        book._answer = answer_and_cancel
+    shards.gate.clear()
+    waiting = [asyncio.create_task(book.admit(ADA)) for _ in range(3)]
+    await shards.was_asked.wait()
+    assert shards.asked == [("a", [Asked(ADA, 3)])]
+    if when == "before the answer":
+        waiting[0].cancel()
+    shards.gate.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError, Passed, Passed]
+    await book.drain()
+    assert shards.counts[ADA] == 2
+    assert await code_of(book, ADA) is None
+
+
+async def test_of_a_stream_of_one_every_half_millisecond_ten_go_together(make_book) -> None:
+    book = make_book()
+    clock = book._clock
+    await book.admit(ADA)
+    assert clock.time_s == 0.0  # one that comes alone goes at once
+    pace = asyncio.Event()
+
+    async def sleep(delay_s: float) -> None:
+        until = clock.time_s + delay_s
+        while clock.time_s < until:
+            pace.clear()
+            await pace.wait()
+
+    clock.sleep, clock.time_s = sleep, 1.0
+    tasks = []
+    for recipient in (recipient_key(Channel.SMS, f"+1415555{number:04}") for number in range(100)):
+        tasks.append(asyncio.create_task(book.admit(recipient)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        clock.time_s += 0.0005
+        pace.set()
+    clock.time_s += 1.0
+    pace.set()
+    await asyncio.gather(*tasks)
+    assert 9 <= book.statements - 1 <= 12

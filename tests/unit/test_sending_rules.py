@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from claims import claim
 from prometheus_client import CollectorRegistry
@@ -28,7 +29,8 @@ from pipeline.notifications.rules.spending import Spending
 from pipeline.observability.rule_metrics import RuleMetrics
 from pipeline.settings import RuleSettings
 from pipeline.storage.outbox import Channel, Claim, Kind, Receipt, State
-from pipeline.storage.recipients import RecipientKey, RecipientState, recipient_key
+from pipeline.storage.recipients import RecipientKey, recipient_key
+from pipeline.storage.standing import RecipientState, Said
 
 BERLIN = "+4930901820"
 NIGHT, NOON = datetime(2026, 7, 1, 23, 0, tzinfo=UTC), datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
@@ -71,10 +73,11 @@ class Said:
         self.words: list[tuple[Any, ...]] = []
         self.error: StorageUnavailableError | None = None
 
-    async def set(self, *words: Any) -> bool:
+    async def set(self, channel: Channel, address: str, said: Said) -> bool:
         if self.error:
             raise self.error
-        self.words.append(words)
+        assert said.at is None  # a time of this process would not compare with another's
+        self.words.append((channel, address, said.state, said.reason))
         return True
 
 
@@ -232,13 +235,13 @@ async def test_what_was_or_may_be_sent_counts_and_nothing_else(state: State, is_
 @pytest.mark.parametrize(
     ("message", "code", "words"),
     [
-        (sms(), "21610", (Channel.SMS, BERLIN, RecipientState.OUT, "provider:21610", NOON)),
+        (sms(), "21610", (Channel.SMS, BERLIN, RecipientState.OUT, "provider:21610")),
         (sms(), "21614", None),
         (sms(), "550", None),
         (
             mail(),
             "550 5.1.1",
-            (Channel.EMAIL, "Ada@example.com", RecipientState.OUT, "bounce:550 5.1.1", NOON),
+            (Channel.EMAIL, "Ada@example.com", RecipientState.OUT, "bounce:550 5.1.1"),
         ),
         (mail(), "550", None),
         (mail(), "553", None),
@@ -263,3 +266,17 @@ async def test_a_shard_that_is_away_holds_no_receipt_up() -> None:
     await bench.rules.check(of, message)
     await bench.rules.settled(of, receipt_of(of, State.SUPPRESSED, "21610"))
     assert not bench.counted("opt_outs")
+
+
+async def test_a_message_claimed_again_meanwhile_is_settled_by_its_own_receipt() -> None:
+    """A lease ended, so two claims of one message are under way. The second is sent, and the first is not."""
+    bench = Bench(spend_segments_per_hour=100)
+    first, message = sms()
+    second = msgspec.structs.replace(first, claim_id=UUID(int=99))
+    for of in (first, second):
+        await bench.rules.check(of, message)
+    await bench.rules.settled(second, receipt_of(second, State.ACCEPTED))
+    assert (bench.counted("sms_segments"), bench.book.taken_back) == ({"49": 1}, [])
+    await bench.rules.settled(first, receipt_of(first, State.PENDING))
+    assert (bench.counted("sms_segments"), len(bench.book.taken_back)) == ({"49": 1}, 1)
+    assert "0 under way" in repr(bench.rules)

@@ -1,7 +1,6 @@
 """What Twilio tells us is acted on: status words go to the ledger, STOP and START to the recipients."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -14,7 +13,7 @@ from pipeline.notifications.callbacks.twilio_words import InboundReader, Wish, r
 from pipeline.notifications.sms.error_table import ErrorClass, ErrorTable
 from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.outbox import Channel
-from pipeline.storage.recipients import RecipientState
+from pipeline.storage.standing import RecipientState, Said
 
 log = structlog.get_logger(__name__)
 
@@ -22,10 +21,8 @@ log = structlog.get_logger(__name__)
 class SetRecipient(Protocol):
     """Lets a number get messages again, or no more; returns whether that counts. Raises retryable errors."""
 
-    async def __call__(
-        self, channel: Channel, address: str, state: RecipientState, reason: str, at: datetime, /
-    ) -> bool:
-        """Return when it is durable."""
+    async def __call__(self, channel: Channel, address: str, said: Said, /, *, report: str) -> bool:
+        """Return when it is durable. `report`: names the request, so that it is acted on once."""
 
 
 class StatusCallbacks:
@@ -48,14 +45,19 @@ class StatusCallbacks:
     async def take(self, sealed: Sealed, fields: Fields) -> None:
         """Take a callback; return when what it says is durable. Raises CallbackError and retryable errors."""
         said = read_status(fields)
-        now = self._clock.now()
         if said.to is not None and self._means_opted_out(said.error_code):
-            reason = f"provider:{said.error_code}"
-            await self._set_recipient(Channel.SMS, said.to, RecipientState.OUT, reason, now)
+            refused = Said(RecipientState.OUT, f"provider:{said.error_code}")
+            await self._set_recipient(Channel.SMS, said.to, refused, report=f"{said.sid} {said.error_code}")
         provider = self._accounts[said.account_sid]
         await self._apply(
             ProviderStatus(
-                sealed.slot, sealed.effect_id, provider, said.sid, said.status, said.error_code, now
+                sealed.slot,
+                sealed.effect_id,
+                provider,
+                said.sid,
+                said.status,
+                said.error_code,
+                self._clock.now(),
             )
         )
 
@@ -67,13 +69,13 @@ class StatusCallbacks:
 class InboundTexts:
     """Takes texts from handsets.
 
-    Twilio's signature has no time, so a text sent again would be a new wish: each is acted on once.
+    Twilio's signature has no time, so a text sent again would be a new wish: each is acted on once, in all
+    processes. Those seen here are kept in mind, so that a repetition does not cost a transaction.
     """
 
     def __init__(self, reader: InboundReader, set_recipient: SetRecipient, clock: Clock) -> None:
         self._reader = reader
         self._set_recipient = set_recipient
-        self._clock = clock
         self._seen = Replays(clock)
 
     async def take(self, fields: Fields) -> Wish:
@@ -86,7 +88,7 @@ class InboundTexts:
         ):
             return text.wish
         state = RecipientState.OUT if text.wish is Wish.STOP else RecipientState.IN
-        await self._set_recipient(Channel.SMS, text.sender, state, text.wish.value, self._clock.now())
+        await self._set_recipient(Channel.SMS, text.sender, Said(state, text.wish.value), report=text.sid)
         log.info("recipient.asked", message_sid=text.sid, wish=text.wish)
         self._seen.keep(text.sid)
         return text.wish

@@ -7,7 +7,6 @@ address that this mail went to.
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -24,7 +23,8 @@ from pipeline.storage.cluster import Cluster
 from pipeline.storage.customers import read_persons
 from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.outbox import Channel
-from pipeline.storage.recipients import RecipientState, SentMail
+from pipeline.storage.recipients import SentMail
+from pipeline.storage.standing import RecipientState, Said
 
 log = structlog.get_logger(__name__)
 
@@ -74,13 +74,13 @@ class BounceBook:
         address = await self._address(mail)
         if address is None or address.lower() not in bounce.addresses:
             return Counter(("other_recipient",))
-        # Read again, it says what it said then: what an operator has said of the address since counts.
-        at = mail.bounced_at or self._clock.now()
-        outcomes = await self._apply(bounce, mail, at)
+        outcomes = await self._apply(bounce, mail)
         if bounce.action == "failed" and is_mailbox_gone(bounce.status):
-            reason = f"bounce:{bounce.status}"
-            counts = await self._recipients.set(Channel.EMAIL, address, RecipientState.OUT, reason, at)
-            outcomes["taken_off"] += counts
+            # Read again, it says what it said then: what an operator has said of the address since counts.
+            at = None if outcomes["applied"] else mail.status_at
+            said = Said(RecipientState.OUT, f"bounce:{bounce.status}", at)
+            report = f"bounce {bounce.effect_id.hex} {bounce.status}"
+            outcomes["taken_off"] += await self._recipients.set(Channel.EMAIL, address, said, report=report)
         return outcomes
 
     async def _mail(self, effect_id: UUID) -> SentMail | None:
@@ -123,7 +123,7 @@ class BounceBook:
             await self._follow()
         raise StorageUnavailableError("no shard owns the customer's slot at the moment")
 
-    async def _apply(self, bounce: Bounce, mail: SentMail, at: datetime) -> Counter[str]:
+    async def _apply(self, bounce: Bounce, mail: SentMail) -> Counter[str]:
         status = ProviderStatus(
             mail.slot,
             bounce.effect_id,
@@ -131,7 +131,7 @@ class BounceBook:
             None,
             bounce.action,
             bounce.status,
-            at,
+            self._clock.now(),
         )
         for _ in range(_TRIES):
             shard = self._cluster.router.shard_of(mail.slot)

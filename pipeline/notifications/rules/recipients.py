@@ -1,7 +1,6 @@
 """What recipients said: that they want nothing any more, or again. Recorded where they live by now."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,11 +13,11 @@ from pipeline.storage.outbox import Channel
 from pipeline.storage.recipients import (
     RecipientKey,
     RecipientRow,
-    RecipientState,
     RecipientTable,
     located,
     recipient_key,
 )
+from pipeline.storage.standing import Said
 
 log = structlog.get_logger(__name__)
 
@@ -35,27 +34,21 @@ class Recipients:
         self._cluster = cluster
         self._clock = clock
 
-    async def set(
-        self, channel: Channel, address: str, state: RecipientState, reason: str, at: datetime
-    ) -> bool:
+    async def set(self, channel: Channel, address: str, said: Said, *, report: str | None = None) -> bool:
         """Record what was said of a number in E.164 or an address; see `set_key`."""
-        return await self.set_key(recipient_key(channel, address).key, channel, state, reason, at)
+        return await self.set_key(recipient_key(channel, address).key, channel, said, report=report)
 
-    async def set_key(
-        self, key: UUID, channel: Channel, state: RecipientState, reason: str, at: datetime
-    ) -> bool:
-        """Record what was said of a recipient at a time; return whether it counts. Durable on return.
+    async def set_key(self, key: UUID, channel: Channel, said: Said, *, report: str | None = None) -> bool:
+        """Record what was said of a recipient; return whether it counts. Durable on return.
 
-        What was said last counts. START lifts STOP, but neither a bounce nor a block by an operator. `reason`
-        is stop, start, provider:CODE, bounce:STATUS, unsubscribe or operator. Saying it again changes
-        nothing. Raises a retryable error when the shard is away.
+        What was said last counts; see pipeline/storage/standing.py. `report`: what names the request or mail
+        that says it; once more it changes nothing, for two days and in whichever process. Raises a retryable
+        error when the shard is away.
         """
         recipient = located(key)
-        counts = await self._at_home(
-            recipient, lambda table: table.set(recipient, channel, state, reason, at)
-        )
+        counts = await self._at_home(recipient, lambda table: table.set(recipient, channel, said, report))
         if counts:
-            log.info("recipient.changed", channel=channel, state=state, reason=reason)
+            log.info("recipient.changed", channel=channel, state=said.state, reason=said.reason)
         return counts
 
     async def show(self, channel: Channel, address: str) -> RecipientRow:

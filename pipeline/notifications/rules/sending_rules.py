@@ -18,7 +18,8 @@ from pipeline.notifications.rules.spending import Spending
 from pipeline.notifications.sms.segments import measure
 from pipeline.observability.rule_metrics import RuleMetrics
 from pipeline.storage.outbox import Channel, Claim, Receipt, State
-from pipeline.storage.recipients import RecipientState, recipient_key
+from pipeline.storage.recipients import recipient_key
+from pipeline.storage.standing import RecipientState, Said
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,10 @@ Message = Sms | Email
 _OPTED_OUT_CODES = frozenset(("21610",))  # Twilio: the number has said STOP to the sender
 _TAKEN = frozenset((State.ACCEPTED, State.DELIVERED, State.UNDELIVERED, State.UNKNOWN))
 _SET_S = 5.0
+
+
+_ClaimKey = tuple[bytes, bytes]
+"""Effect and claim: after a lease has ended the same message may be claimed again, and be under way twice."""
 
 
 class _UnderWay(NamedTuple):
@@ -60,7 +65,7 @@ class SendingRules:
         self._recipients = recipients
         self._metrics = metrics
         self._clock = clock
-        self._under_way: dict[bytes, _UnderWay] = {}
+        self._under_way: dict[_ClaimKey, _UnderWay] = {}
 
     def __repr__(self) -> str:
         return f"SendingRules({len(self._under_way)} under way; {self._spending!r})"
@@ -79,7 +84,7 @@ class SendingRules:
         except ProviderError as error:
             self._metrics.ruled.labels(claim.channel, error.code).inc()
             raise
-        self._under_way[claim.effect_id.bytes] = _UnderWay(message, passed)
+        self._under_way[_key(claim)] = _UnderWay(message, passed)
         if self._clock.monotonic() >= claim.useful_until:
             raise LeaseEndedError
 
@@ -100,7 +105,7 @@ class SendingRules:
 
         Raises nothing. Looks only at messages that passed.
         """
-        under_way = self._under_way.pop(claim.effect_id.bytes, None)
+        under_way = self._under_way.pop(_key(claim), None)
         if under_way is None:
             return
         message, passed = under_way
@@ -116,8 +121,7 @@ class SendingRules:
         """Remember what a provider said of a recipient. If that fails, the next message finds out again."""
         try:
             async with asyncio.timeout(_SET_S):
-                at = self._clock.now()
-                await self._recipients.set(channel, address, RecipientState.OUT, reason, at)
+                await self._recipients.set(channel, address, Said(RecipientState.OUT, reason))
         except (PostorderError, TimeoutError) as error:
             log.warning("recipient.not_taken_off", channel=channel, reason=reason, error=type(error).__name__)
         else:
@@ -138,6 +142,10 @@ class SendingRules:
         await self._spending.stop()
         for book in self._books.values():
             await book.stop()
+
+
+def _key(claim: Claim) -> _ClaimKey:
+    return claim.effect_id.bytes, claim.claim_id.bytes
 
 
 def _opt_out(channel: Channel, code: str) -> str | None:
