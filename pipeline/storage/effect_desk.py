@@ -7,14 +7,17 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import structlog
 
-from pipeline.errors import EffectError
+from pipeline.errors import EffectError, PostorderError
 from pipeline.storage.fence import FencedTransaction, prove_ownership
 from pipeline.storage.node import Node
 from pipeline.storage.outbox import Channel, Kind, State
 from pipeline.storage.outbox_news import CHANNEL
 from pipeline.storage.outbox_table import counted
 from pipeline.storage.statements import OUTBOX, load_statements
+
+log = structlog.get_logger(__name__)
 
 DESK: Final = load_statements("effect_desk.sql")
 RESOLVABLE: Final = {
@@ -162,8 +165,16 @@ class EffectDesk:
             await transaction.commit(
                 counted(seen.channel, Counter({State.ACCEPTED: 1})) if state is State.ACCEPTED else ""
             )
-            if state is State.PENDING:
+        if state is State.PENDING:
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Wake the senders, who look by themselves in a while: it is no failure when that fails."""
+        try:
+            async with self._node.connection() as connection:
                 await connection.execute(OUTBOX["tell"], CHANNEL, "operator")
+        except PostorderError as error:
+            log.info("outbox.untold", shard=self.shard, error=str(error))
 
     def _effect(self, row: Any) -> Effect:
         return msgspec.convert(dict(row) | {"shard": self.shard}, Effect)
