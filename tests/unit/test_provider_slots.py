@@ -250,6 +250,19 @@ async def test_a_recipient_has_a_rate_and_a_message_held_back_costs_no_token() -
     assert await one(w, slots, to="+3") == "only"
 
 
+async def test_whoever_came_too_late_to_call_used_up_nothing() -> None:
+    """Neither of the provider's rate, nor of the recipient's, nor of the budget of tries again."""
+    w = world(only=0.0)
+    slots = slots_of(w.clock, w.only.slot(rate_per_s=0.5), per_minute=6)
+    w.only.answer = lambda _message: LeaseEndedError()
+    before = slots.budget.left(w.clock.monotonic())
+    for _ in range(20):
+        assert isinstance(await one(w, slots, attempt=2), LeaseEndedError)
+    assert slots.budget.left(w.clock.monotonic()) == before
+    w.only.answer = lambda _message: None
+    assert await one(w, slots, attempt=2) == "only"
+
+
 async def test_the_budget_of_tries_again_holds_under_a_total_outage() -> None:
     """Every message fails and comes again, with the breaker out of the way: I15."""
     pools = changed(breaker_calls_min=1_000_000)

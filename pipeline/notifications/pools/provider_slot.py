@@ -185,8 +185,9 @@ class ProviderSlot:
         """Draw conclusions from an error about the provider, not about its message."""
         now = self._clock.monotonic()
         match error:
-            case LeaseEndedError() | HeldBackError():
+            case LeaseEndedError() | HeldBackError():  # it was not called
                 self.breaker.abandoned(is_probe=is_probe)
+                self._put_back(self._gates)
             case AccountRefusedError():
                 self.breaker.refused(now, is_probe=is_probe)
             case ThrottledError(retry_after_s=float() | int() as wait_s):

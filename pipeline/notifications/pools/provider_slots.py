@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.clock import Clock
-from pipeline.errors import HeldBackError, ProviderError, ThrottledError
+from pipeline.errors import HeldBackError, LeaseEndedError, ProviderError, ThrottledError
 from pipeline.notifications.pools.provider_slot import BESIDE_MAX, ProviderSlot
 from pipeline.notifications.pools.rate_gate import RecipientRates
 from pipeline.notifications.pools.retry_budget import RetryBudget
@@ -98,7 +98,7 @@ class ProviderSlots:
             gate = await self._recipients.enter(message.to)
             try:
                 return await self._within_budget(message, attempt)
-            except HeldBackError:
+            except (HeldBackError, LeaseEndedError):  # nobody was called
                 gate.put_back()
                 raise
         except HeldBackError as error:
@@ -111,7 +111,7 @@ class ProviderSlots:
             raise HeldBackError("retry_budget", "too many tries again at the moment", _BUDGET_WAIT_S)
         try:
             accepted = await self._through_some(message)
-        except HeldBackError:
+        except (HeldBackError, LeaseEndedError):
             self.budget.not_made(attempt, began, self._clock.monotonic())
             raise
         if attempt > 1:
