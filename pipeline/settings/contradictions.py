@@ -73,6 +73,9 @@ def _slot_problems(settings: Settings) -> list[str]:
             problems.append(
                 f"effects.ask_after_s: must be more than notifications.lease_s and {where}.timeout_s together"
             )
+    if settings.notifications.lease_s <= 2 * settings.documents.timeout_s:
+        # A mail whose invoice is slow to come would be given back each time before it is sent.
+        problems.append("notifications.lease_s: must be more than twice documents.timeout_s")
     for name, first, second in (
         ("sms", settings.sms, settings.sms_second),
         ("email", settings.email, settings.email_second),

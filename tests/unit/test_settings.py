@@ -73,6 +73,7 @@ def test_the_environment_wins(write, tmp_path: Path) -> None:
         (SHARD + '[email]\ntls = "maybe"', "email.tls"),
         (SHARD + '[email]\ntls = "none"\nhost = "relay.example"', "email.tls"),
         (SHARD + "[notifications]\nlease_s = 5", "notifications.lease_s"),
+        (SHARD + "[documents]\ntimeout_s = 30", "notifications.lease_s"),
         (SHARD + '[notifications]\ntime_zone = "Mars/Olympus"', "notifications.time_zone"),
         (SHARD + '[notifications]\ndefault_locale = "../en"', "notifications.default_locale"),
         (SHARD + '[email]\ndkim_domain = "shop.example"', "email.dkim_domain"),
