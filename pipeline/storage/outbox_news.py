@@ -19,6 +19,7 @@ from pipeline.errors import PostorderError
 from pipeline.lifecycle import Tasks
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.listener import Listener
+from pipeline.storage.low_water import NEAR
 from pipeline.storage.shard import Shard
 from pipeline.storage.statements import OUTBOX
 
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 CHANNEL: Final = "postorder_outbox"
 GAP_S: Final = 0.005
 """Between two notices of a shard, so that a busy intake does not pay for each of its commits."""
+AWAY_S: Final = NEAR.total_seconds()
+"""After being deaf to a shard for longer, what became visible meanwhile may lie where nobody looks."""
 
 
 class OutboxNews:
@@ -94,7 +97,7 @@ class OutboxNews:
             await self._clock.sleep(GAP_S)
 
     def _listener(self, shard: Shard) -> Listener:
-        is_alive = False
+        is_alive, heard_at = False, self._clock.monotonic()
 
         def on_notice(sender: str) -> None:
             nonlocal is_alive
@@ -103,13 +106,16 @@ class OutboxNews:
                 self._spread(shard.name)
 
         async def attend(connection: asyncpg.Connection) -> None:
-            nonlocal is_alive
+            nonlocal is_alive, heard_at
             if not is_alive:  # after a silence: a server that is gone without a word shows now
                 await connection.execute("SELECT 1")
             is_alive = False
             if shard.name not in self._heard:
+                if self._clock.monotonic() - heard_at > AWAY_S:
+                    shard.outbox.look_anew()
                 self._heard.add(shard.name)
                 self._spread(shard.name)
+            heard_at = self._clock.monotonic()
 
         def on_lost() -> None:
             self._heard.discard(shard.name)

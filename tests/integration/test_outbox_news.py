@@ -9,7 +9,7 @@ import pytest
 from ledger import Intake, Ledger
 from real_stack import Bench, order_event
 
-from pipeline.clock import SystemClock
+from pipeline.clock import Clock, SystemClock
 from pipeline.lifecycle import Tasks
 from pipeline.storage.outbox import Channel, Receipt, State
 from pipeline.storage.outbox_news import OutboxNews
@@ -17,12 +17,23 @@ from pipeline.storage.outbox_news import OutboxNews
 pytestmark = pytest.mark.integration
 
 
+class Later(SystemClock):
+    """The machine's clock, some time ahead."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
 @asynccontextmanager
-async def news_of(bench: Bench, *, listens: bool) -> AsyncIterator[tuple[OutboxNews, asyncio.Queue[str]]]:
+async def news_of(
+    bench: Bench, *, listens: bool, clock: Clock | None = None
+) -> AsyncIterator[tuple[OutboxNews, asyncio.Queue[str]]]:
     """The news as another process has them, and what it hears."""
     crashes: list[BaseException] = []
     tasks = Tasks(lambda _name, error: crashes.append(error))
-    news = OutboxNews(bench.cluster, listens=listens, clock=SystemClock(), tasks=tasks)
+    news = OutboxNews(bench.cluster, listens=listens, clock=clock or SystemClock(), tasks=tasks)
     heard: asyncio.Queue[str] = asyncio.Queue()
     news.on_news.append(heard.put_nowait)
     await news.start()
@@ -63,15 +74,20 @@ async def test_many_commits_make_few_notices(bench: Bench) -> None:
         assert far.qsize() < 100
 
 
+async def end_listeners(bench: Bench) -> None:
+    """End the connections to the first shard that listen."""
+    [ended] = await bench.rows(
+        "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity "
+        "WHERE query = 'SELECT 1' AND datname = current_database()",
+        shard="shard0",
+    )
+    assert ended["n"] >= 1  # what a listener has said last
+
+
 async def test_a_lost_listener_is_news_and_nothing_is_heard_until_it_is_back(bench: Bench) -> None:
     async with news_of(bench, listens=True) as (news, heard):
         assert news.hears("shard0")
-        [ended] = await bench.rows(
-            "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity "
-            "WHERE query = 'SELECT 1' AND datname = current_database()",
-            shard="shard0",
-        )
-        assert ended["n"] >= 1  # what the listener has said last
+        await end_listeners(bench)
         assert await within(heard) == "shard0"
         assert not news.hears("shard0")
         assert news.hears("shard1")
@@ -107,6 +123,22 @@ async def test_a_claim_passes_over_what_is_long_done_but_finds_stragglers(bench:
     assert await ledger.outbox.claim(Channel.SMS, 10, uuid4()) == []
     ledger.outbox.look_anew()
     assert len(await ledger.outbox.claim(Channel.SMS, 10, uuid4())) == 3
+
+
+async def test_after_long_deafness_all_that_is_due_is_looked_at(bench: Bench) -> None:
+    """A commit that took a minute, as when the replica was away: its messages lie before the mark."""
+    ledger, outbox, clock = Ledger(bench), bench.cluster["shard0"].outbox, Later()
+    async with news_of(bench, listens=True, clock=clock) as (_, heard):
+        await ledger.owe(1)
+        await outbox.claim(Channel.SMS, 10, uuid4())
+        await ledger.owe(1)
+        minute = "UPDATE outbox SET due_at = now() - interval '1 minute' WHERE state = 'pending'"
+        await bench.execute(minute)
+        for away_s, found in ((0.0, 0), (31.0, 1)):
+            clock.ahead_s += away_s
+            await end_listeners(bench)
+            assert [await within(heard), await within(heard)] == ["shard0"] * 2
+            assert len(await outbox.claim(Channel.SMS, 10, uuid4())) == found
 
 
 async def test_a_message_is_sent_at_once_also_when_it_was_committed_elsewhere(
