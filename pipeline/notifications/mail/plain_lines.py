@@ -1,0 +1,32 @@
+"""An order's lines in the text part of a mail: a long title goes over several lines of the text."""
+
+from textwrap import wrap
+
+from pipeline.notifications.mail.words import LINE_VALUES, VALUES
+
+COLUMNS_MAX = 72
+_BEFORE_TITLE, _BEFORE_AMOUNT = len(" x "), len("  ")  # as order_email.txt has it
+
+
+def folded(values: list[str]) -> list[str]:
+    """Return the values of a mail with long titles folded, or the same list if all of them are short.
+
+    A title goes on under its beginning, and the amount under it if it has no place beside its end. What has
+    no space in it is left whole, so that it can be copied.
+    """
+    found = values
+    for at in range(len(VALUES), len(values), len(LINE_VALUES)):
+        quantity, title, amount = values[at : at + len(LINE_VALUES)]
+        if len(quantity) + _BEFORE_TITLE + len(title) + _BEFORE_AMOUNT + len(amount) > COLUMNS_MAX:
+            found = list(values) if found is values else found
+            found[at + 1] = _fold(title, len(quantity) + _BEFORE_TITLE, _BEFORE_AMOUNT + len(amount))
+    return found
+
+
+def _fold(title: str, indent: int, reserved: int) -> str:
+    """Fold a title that begins at column `indent` and is followed by `reserved` characters."""
+    width = COLUMNS_MAX - indent
+    lines = wrap(title, width, break_long_words=False, break_on_hyphens=False) or [""]
+    margin = "\n" + " " * indent
+    end = margin[:-_BEFORE_AMOUNT] if len(lines[-1]) + reserved > width else ""
+    return margin.join(lines) + end
