@@ -18,7 +18,13 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
         Seconds, about("how long a message waits for a customer who is not known yet")
     ] = 300.0
     message_lifetime_s: Annotated[Seconds, about("an unsent message expires after this")] = 86_400.0
-    lease_s: Annotated[Seconds, about("a claim not settled in this time becomes unknown")] = 60.0
+    lease_s: Annotated[
+        Seconds,
+        about(
+            "a claim not settled in this time becomes unknown; must be more than twice each provider's "
+            "time-out and documents.timeout_s"
+        ),
+    ] = 60.0
     claim_max: Annotated[Count, about("messages claimed from one shard at once")] = 100
     poll_ms: Annotated[
         Annotated[float, Meta(ge=1, le=60_000)],

@@ -42,6 +42,7 @@ SETTINGS = {
     "sms_timeout_s": "1",
     "sms_connect_timeout_s": "1",
     "email_timeout_s": "1",
+    "documents_timeout_s": "1",
     # A cell is a crowd of faults: nobody is to be slowed down for them.
     "sms_concurrency_min": "32",
     "email_concurrency_min": "16",

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
 SHORT = {
     "notifications_grace_window_s": "0",
     "notifications_lease_s": "10",
+    "documents_timeout_s": "3",
     "sms_timeout_s": "2",
     "sms_connect_timeout_s": "2",
     "email_timeout_s": "2",
