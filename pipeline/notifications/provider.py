@@ -59,7 +59,7 @@ class SmsProvider(Protocol):
 
 
 class EmailProvider(Protocol):
-    """Sends e-mail. Raises as SmsProvider does, and DocumentError for an invoice that makes a mail too large."""
+    """Sends e-mail. Raises as SmsProvider does, and DocumentError: too large, but not without it."""
 
     name: str
 

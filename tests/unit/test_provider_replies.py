@@ -144,7 +144,7 @@ async def test_a_reply_of_an_sms_api(
     case: Case, client: str, servers: Servers, ca_file: str, tmp_path: Path
 ) -> None:
     async with other_side(case, servers, tmp_path) as side:
-        await check(case, sms_provider(side, case, client, ca_file), SMS)
+        await check(case, sms_provider(side, case, client, side.ca_file or ca_file), SMS)
         await check_kept(case, side)
         assert side.visits == []
 
@@ -152,7 +152,7 @@ async def test_a_reply_of_an_sms_api(
 @pytest.mark.parametrize("case", cases("smtp"), ids=ids)
 async def test_a_reply_of_a_relay(case: Case, servers: Servers, ca_file: str, tmp_path: Path) -> None:
     async with other_side(case, servers, tmp_path) as side:
-        await check(case, email_provider(side, case, ca_file), MAIL)
+        await check(case, email_provider(side, case, side.ca_file or ca_file), MAIL)
         await check_kept(case, side)
 
 

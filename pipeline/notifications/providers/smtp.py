@@ -164,11 +164,11 @@ def _blame_largest(message: Email, error: TooLargeError) -> None:
 
 
 def _no_session(error: Exception) -> ThrottledError:
-    match error:
-        case SMTPResponseException():
-            return ThrottledError(str(error.code), "the relay refuses the session")
-        case ssl.SSLError():
-            return ThrottledError("tls", f"no TLS with the relay: {type(error).__name__}")
+    if isinstance(error, SMTPResponseException):
+        return ThrottledError(str(error.code), "the relay refuses the session")
+    for cause in (error, error.__cause__):  # with implicit TLS aiosmtplib wraps it
+        if isinstance(cause, ssl.SSLError):
+            return ThrottledError("tls", f"no TLS with the relay: {type(cause).__name__}")
     return ThrottledError("unreachable", f"no session with the relay: {type(error).__name__}")
 
 

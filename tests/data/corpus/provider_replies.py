@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import subprocess
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -35,7 +36,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faults: list[dict[str, Any]] = []
     raw: str = ""
     script: list[str] = []
-    tls: Literal["", "self-signed", "none"] = ""
+    tls: Literal["", "self-signed", "expired", "wrong host", "none"] = ""
     settings: dict[str, Any] = {}
     code: str = ""
     retry_after_s: float | None = None
@@ -59,11 +60,12 @@ def cases(provider: str) -> list[Case]:
 
 
 class OtherSide(msgspec.Struct):
-    """A server: where it is, how many messages it has, and how often it was connected to."""
+    """A server: where it is, how many messages it has, how often it was connected to, whom to trust."""
 
     url: str
     kept: Callable[[], Awaitable[int]]
     visits: list[int] = []
+    ca_file: str = ""
 
 
 class Servers(msgspec.Struct, frozen=True):
@@ -92,11 +94,8 @@ def running_servers() -> Iterator[Servers]:
 async def other_side(case: Case, servers: Servers, folder: Path) -> AsyncIterator[OtherSide]:
     """The server of a case."""
     if case.tls:
-        is_tls = case.tls == "self-signed"
-        context = server_context(*make_certificate(folder, "localhost")) if is_tls else None
-        async with listening(_closing, context) as port:
-            scheme = "https" if case.provider == "twilio" else "smtps"
-            yield OtherSide(f"{scheme}://localhost:{port}", _nothing)
+        async with _with_bad_tls(case, folder) as side:
+            yield side
     elif case.raw:
         async with _raw_server(case.raw) as side:
             yield side
@@ -109,6 +108,52 @@ async def other_side(case: Case, servers: Servers, folder: Path) -> AsyncIterato
     else:
         async with _behaving(case, servers.smtp_url, servers.smtp_control_url) as side:
             yield side
+
+
+@asynccontextmanager
+async def _with_bad_tls(case: Case, folder: Path) -> AsyncIterator[OtherSide]:
+    """Serve a certificate that is wrong in one way only: the others it is trusted for."""
+    certificate, key = (expired_certificate if case.tls == "expired" else make_certificate)(
+        folder, "localhost"
+    )
+    context = None if case.tls == "none" else server_context(certificate, key)
+    host = "127.0.0.2" if case.tls == "wrong host" else "127.0.0.1"
+    trusted = str(certificate) if case.tls in {"expired", "wrong host"} else ""
+    async with listening(_closing, context, host) as port:
+        scheme = "https" if case.provider == "twilio" else "smtps"
+        name = host if case.tls == "wrong host" else "localhost"
+        yield OtherSide(f"{scheme}://{name}:{port}", _nothing, ca_file=trusted)
+
+
+def expired_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a self-signed certificate of January 2020; return the paths of certificate and key."""
+    (folder / "ca.cnf").write_text(_EXPIRED_CA.format(name=name))
+    (folder / "db").touch()
+    (folder / "serial").write_text("01\n")
+    request = ["req", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    request += ["-subj", f"/CN={name}", "-keyout", "old.key", "-out", "old.csr"]
+    sign = ["ca", "-config", "ca.cnf", "-selfsign", "-batch", "-notext", "-keyfile", "old.key"]
+    sign += ["-in", "old.csr", "-out", "old.crt"]
+    sign += ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"]
+    for command in (request, sign):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True, timeout=20)
+    return folder / "old.crt", folder / "old.key"
+
+
+_EXPIRED_CA = """[ca]
+default_ca=own
+[own]
+database=db
+new_certs_dir=.
+serial=serial
+default_md=sha256
+policy=any
+x509_extensions=names
+[any]
+commonName=supplied
+[names]
+subjectAltName=DNS:{name},IP:127.0.0.1
+"""
 
 
 @asynccontextmanager
@@ -138,7 +183,9 @@ async def _nothing() -> int:
 
 
 @asynccontextmanager
-async def listening(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def listening(
+    talk: Talk, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[int]:
     """Serve connections on a port of its own until the block ends."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -150,7 +197,7 @@ async def listening(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncI
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, host, 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
