@@ -66,7 +66,8 @@ RETURNING v.effect_id;
 
 -- name: take_unknown
 -- Unknown messages that may be asked about now, and by nobody else for a while. $1: channel. $2: how many at
--- most. $3: how long after the claim a call may still be under way. $4: for how long they are ours.
+-- most. $3: how long after the claim a call may still be under way. $4: for how long they are ours. The columns
+-- up to left_s are those of claim.
 WITH due AS (
     SELECT slot, effect_id FROM outbox
     WHERE state = 'unknown' AND channel = $1 AND due_at <= now()
@@ -82,10 +83,10 @@ WITH due AS (
     WHERE o.slot = due.slot AND o.effect_id = due.effect_id
     RETURNING o.*
 )
-SELECT t.slot, t.effect_id, t.order_id, t.invoice_id, t.kind, t.attempts, t.created_at, t.claim_id,
-       t.expires_at <= now() AS is_expired,
-       d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency, d.total, d.lines,
-       d.event_time, d.customer_id, extract(epoch FROM now() - t.created_at)::double precision AS age_s,
+SELECT t.slot, t.effect_id, t.claim_id, t.kind, t.order_id, t.invoice_id, t.attempts, t.created_at,
+       d.event_time, d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency,
+       d.total::text AS total, d.lines, d.customer_id,
+       extract(epoch FROM now() - t.created_at)::double precision AS age_s,
        extract(epoch FROM t.expires_at - now())::double precision AS left_s,
        coalesce(t.claimed_at, t.created_at) AS claimed_at,
        (SELECT count(*) FROM effect_note n

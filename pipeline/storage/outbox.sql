@@ -3,7 +3,8 @@
 
 -- name: claim
 -- $1: channel. $2: how many at most. $3: claim id. $4: lease. $5: none due before this; null: any. Committed,
--- and on the replica, before any of the messages is sent.
+-- and on the replica, before any of the messages is sent. The columns up to left_s are read by their place, as
+-- those of take_unknown are.
 -- $5 is why this stays fast while a snapshot is held open for long: until it ends, the index keeps an entry
 -- for each message that was ever pending since, and without a lower bound every claim walks over all of them.
 -- Never ahead of the server's clock, which may have been set back, or be another server's by now.
@@ -25,11 +26,12 @@ WITH due AS (
     RETURNING o.slot, o.effect_id, o.order_id, o.invoice_id, o.kind, o.attempts, o.expires_at, o.created_at,
               o.due_at, o.claim_id
 )
-SELECT c.due_at, c.claim_id, c.slot, c.effect_id, c.order_id, c.invoice_id, c.kind, c.attempts, c.created_at,
-       c.expires_at <= now() AS is_expired,
-       d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency, d.total, d.lines,
-       d.event_time, d.customer_id, extract(epoch FROM now() - c.created_at)::double precision AS age_s,
-       extract(epoch FROM c.expires_at - now())::double precision AS left_s
+SELECT c.slot, c.effect_id, c.claim_id, c.kind, c.order_id, c.invoice_id, c.attempts, c.created_at,
+       d.event_time, d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency,
+       d.total::text AS total, d.lines, d.customer_id,
+       extract(epoch FROM now() - c.created_at)::double precision AS age_s,
+       extract(epoch FROM c.expires_at - now())::double precision AS left_s,
+       c.due_at
 FROM claimed c JOIN orders d USING (slot, order_id);
 
 -- name: next_due
@@ -45,29 +47,42 @@ WHERE state = 'pending' AND channel = $1
 -- $1: channel of NOTIFY. $2: who tells. A notice is nothing that must survive, so its commit waits for nobody.
 SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2);
 
--- name: attach_invoices
--- A claimed order mail takes every invoice of its order that no other message carries.
-UPDATE invoices v SET effect_id = t.effect_id
-FROM unnest($1::smallint[], $2::uuid[], $3::text[]) AS t(slot, effect_id, order_id)
-WHERE v.slot = t.slot AND v.order_id = t.order_id AND v.effect_id IS NULL AND NOT v.travels_alone;
+-- name: carry_invoices
+-- The invoices that claimed mails carry, with their documents. A claimed order mail ($4) takes every invoice of
+-- its order that no other message carries; its row here is still as it was before, so none is there twice.
+-- In a statement after the claim: who gives an invoice to a waiting mail locks the mail's row, so this one's
+-- snapshot, taken once the claim has that lock, shows all that were given; the claim's own might not.
+WITH t AS (
+    SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::boolean[])
+        AS t(slot, effect_id, order_id, takes)
+), taken AS (
+    UPDATE invoices v SET effect_id = t.effect_id
+    FROM t
+    WHERE t.takes AND v.slot = t.slot AND v.order_id = t.order_id
+      AND v.effect_id IS NULL AND NOT v.travels_alone
+    RETURNING v.effect_id, v.invoice_id, v.number, v.currency, v.total, v.media_type, v.filename, v.document,
+              v.document_url, v.issued_at
+)
+SELECT effect_id, invoice_id, number, currency, total::text AS total, media_type, filename,
+       document AS content, document_url AS url, issued_at
+FROM (
+    SELECT * FROM taken
+    UNION ALL
+    SELECT v.effect_id, v.invoice_id, v.number, v.currency, v.total, v.media_type, v.filename, v.document,
+           v.document_url, v.issued_at
+    FROM t JOIN invoices v ON v.slot = t.slot AND v.order_id = t.order_id AND v.effect_id = t.effect_id
+) AS carried
+ORDER BY issued_at, invoice_id;
 
 -- name: leave_out
 -- The order's mail goes without this invoice. Once it has gone, the invoice gets a mail of its own.
 UPDATE invoices SET effect_id = NULL, travels_alone = true
 WHERE slot = $1 AND order_id = $2 AND invoice_id = $3 AND effect_id = $4;
 
--- name: documents
--- The invoices that claimed mails carry, with their documents.
-SELECT v.effect_id, v.invoice_id, v.number, v.currency, v.total, v.media_type, v.filename, v.document,
-       v.document_url, v.issued_at
-FROM unnest($1::smallint[], $2::uuid[], $3::text[]) AS t(slot, effect_id, order_id)
-JOIN invoices v ON v.slot = t.slot AND v.order_id = t.order_id AND v.effect_id = t.effect_id
-ORDER BY v.issued_at, v.invoice_id;
-
 -- name: record_receipts
 -- Only the holder of the claim may record, also when its lease ran out meanwhile: a late answer from the
--- provider is better knowledge than "unknown", and than what was done for want of it. Returns what was
--- recorded; late_receipts tells what is to be said of the others.
+-- provider is better knowledge than "unknown", and than what was done for want of it. Returns which were
+-- recorded, by their place; of the others ownership is to be proven, and late_receipts tells what to say of them.
 UPDATE outbox o
 SET state = r.state, provider = r.provider, provider_id = coalesce(r.provider_id, o.provider_id),
     reason = r.reason, accepted_at = r.accepted_at, lease_until = NULL,
@@ -76,11 +91,14 @@ SET state = r.state, provider = r.provider, provider_id = coalesce(r.provider_id
                   WHEN r.state = 'pending' THEN now() ELSE o.due_at END,
     attempts = o.attempts - CASE WHEN r.is_untried THEN 1 ELSE 0 END
 FROM unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
-            $8::timestamptz[], $9::double precision[], $10::boolean[])
-    AS r(slot, effect_id, claim_id, state, provider, provider_id, reason, accepted_at, retry_in_s, is_untried)
+            $8::timestamptz[], $9::double precision[], $10::boolean[]) WITH ORDINALITY
+    AS r(slot, effect_id, claim_id, state, provider, provider_id, reason, accepted_at, retry_in_s, is_untried,
+         place)
 WHERE o.slot = r.slot AND o.effect_id = r.effect_id AND o.claim_id = r.claim_id
   AND (o.state IN ('submitting', 'unknown') OR (r.state = 'accepted' AND o.state IN ('pending', 'abandoned')))
-RETURNING o.effect_id, o.state, o.attempts;
+  AND ((SELECT is_settled FROM shard_map)
+     OR EXISTS (SELECT FROM shard_slot s WHERE s.slot = r.slot AND s.state = 'owned'))
+RETURNING r.place, o.attempts;
 
 -- name: late_receipts
 -- Receipts that came too late to be recorded. Parameters as record_receipts. What becomes of each:

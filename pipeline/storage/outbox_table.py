@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,8 @@ from pipeline.storage.statements import OUTBOX
 class Outbox:
     """The ledger on one shard's primary. No connection is held between calls.
 
-    Mutable state: `_marks`, by channel, from where on the index of what is due is looked at.
+    `on_claimed` are called with the claims of each set, as soon as it is theirs; they raise nothing. Mutable
+    state: those, and `_marks`, by channel, from where on the index of what is due is looked at.
     """
 
     def __init__(self, shard: str, node: Node, *, lease_s: float) -> None:
@@ -25,6 +26,7 @@ class Outbox:
         self._node = node
         self._lease_s = lease_s
         self._marks = {channel: LowWater() for channel in Channel}
+        self.on_claimed: list[Callable[[Sequence[Claim]], None]] = []
 
     async def claim(self, channel: Channel, limit: int, claim_id: UUID) -> list[Claim]:
         """Claim up to `limit` due messages. On return the claim is durable, and on the replica.
@@ -37,22 +39,24 @@ class Outbox:
             rows = await connection.fetch(
                 OUTBOX["claim"], channel, limit, claim_id, timedelta(seconds=self._lease_s), mark.next()
             )
-            documents: dict[UUID, tuple[InvoiceDocument, ...]] = {}
-            if rows and channel is Channel.EMAIL:
-                documents = await self._attach(connection, rows)
+            carried = await _carried(connection, rows) if rows and channel is Channel.EMAIL else {}
             await transaction.commit()
         mark.looked(max((row["due_at"] for row in rows), default=None))
-        return [
+        send_before = began + self._lease_s / 2
+        claims = [
             claim_of(
                 row,
                 self.shard,
                 channel,
                 began=began,
-                send_before=began + self._lease_s / 2,
-                invoices=documents.get(row["effect_id"], ()),
+                send_before=send_before,
+                invoices=carried.get(row["effect_id"], ()),
             )
             for row in rows
         ]
+        for tell in self.on_claimed:
+            tell(claims)
+        return claims
 
     async def next_due(self, channel: Channel) -> float | None:
         """Return in how many seconds the next message will be due: at most 0 when one is; None: none is owed.
@@ -70,34 +74,23 @@ class Outbox:
         for mark in self._marks.values():
             mark.look_anew()
 
-    @staticmethod
-    async def _attach(connection: Any, rows: Sequence[Any]) -> dict[UUID, tuple[InvoiceDocument, ...]]:
-        # A mail that is not sent any more takes no invoice along: it gets a mail, and a lifetime, of its own.
-        rows = [row for row in rows if not row["is_expired"]]
-        await connection.execute(
-            OUTBOX["attach_invoices"],
-            *_keys(row for row in rows if row["kind"] == Kind.ORDER_EMAIL),
-        )
-        carried: dict[UUID, tuple[InvoiceDocument, ...]] = {}
-        for row in await connection.fetch(OUTBOX["documents"], *_keys(rows)):
-            carried[row["effect_id"]] = (*carried.get(row["effect_id"], ()), _document(row))
-        return carried
-
     async def record(self, channel: Channel, receipts: Sequence[Receipt]) -> Recorded:
         """Record a set of receipts in one transaction. Raises SlotsMovedError when some belong elsewhere.
 
         What is out of the ordinary is noted: tries put off, unknown outcomes, acceptances that came too late.
         """
-        ordered = sorted(receipts, key=lambda receipt: (receipt.slot, receipt.effect_id))
-        untried = {receipt.effect_id for receipt in receipts if receipt.is_untried}
+        ordered = sorted(receipts, key=lambda receipt: receipt[:2])  # in the order in which rows are locked
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
-            await prove_ownership(connection, self._node.name, (receipt.slot for receipt in receipts))
             rows = await connection.fetch(OUTBOX["record_receipts"], *zip(*ordered, strict=True))
-            states = Counter(row["state"] for row in rows if row["effect_id"] not in untried)
+            recorded = [(ordered[place - 1], attempts) for place, attempts in rows]
+            states: Counter[str] = Counter(one.state for one, _ in recorded if not one.is_untried)
             stale = 0
-            if len(rows) < len(receipts):
-                stale = await _late(connection, ordered, {row["effect_id"] for row in rows}, states)
-            await _note(connection, ordered, {row["effect_id"]: row["attempts"] for row in rows})
+            if len(rows) < len(ordered):
+                await prove_ownership(connection, self._node.name, (receipt.slot for receipt in ordered))
+                places = {row["place"] for row in rows}
+                late = [receipt for place, receipt in enumerate(ordered, 1) if place not in places]
+                stale = await _late(connection, late, states)
+            await _note(connection, recorded)
             await transaction.commit(counted(channel, states))
         return Recorded(states, stale)
 
@@ -131,36 +124,43 @@ def claim_of(
 ) -> Claim:
     """Return the claim that a row of the statement `claim`, or of `take_unknown`, stands for.
 
-    `began`: on the monotonic clock, just before the statement.
+    `began`: on the monotonic clock, just before the statement. Columns go by place: by name they took twice
+    as long as all else here.
     """
+    slot, effect_id, claim_id, kind, order_id, invoice_id, attempts, created_at = row[:8]
+    event_time, number, customer_name, email, phone, locale, country, currency = row[8:16]
+    total, lines, customer_id, age_s, left_s = row[16:21]
     return Claim(
         shard=shard,
-        slot=row["slot"],
-        effect_id=row["effect_id"],
-        claim_id=row["claim_id"],
+        slot=slot,
+        effect_id=effect_id,
+        claim_id=claim_id,
         channel=channel,
-        kind=Kind(row["kind"]),
-        order_id=row["order_id"],
-        invoice_id=row["invoice_id"],
-        attempt=row["attempts"],
-        is_expired=row["is_expired"],
-        created_at=row["created_at"],
-        event_time=row["event_time"],
-        number=row["number"],
-        customer_name=row["customer_name"],
-        email=row["email"],
-        phone=row["phone"],
-        locale=row["locale"],
-        country=row["country"],
-        currency=row["currency"],
-        total=str(row["total"]),
-        lines=row["lines"],
-        customer_id=row["customer_id"],
-        age_s=row["age_s"],
+        kind=_KINDS[kind],
+        order_id=order_id,
+        invoice_id=invoice_id,
+        attempt=attempts,
+        is_expired=left_s <= 0,
+        created_at=created_at,
+        event_time=event_time,
+        number=number,
+        customer_name=customer_name,
+        email=email,
+        phone=phone,
+        locale=locale,
+        country=country,
+        currency=currency,
+        total=total,
+        lines=lines,
+        customer_id=customer_id,
+        age_s=age_s,
         send_before=send_before,
-        useful_until=began + row["left_s"],
+        useful_until=began + left_s,
         invoices=invoices,
     )
+
+
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 def counted(channel: Channel, states: Counter[str]) -> str:
@@ -180,11 +180,29 @@ _COUNTED_STATES = (
 )
 
 
-async def _late(
-    connection: Any, ordered: Sequence[Receipt], recorded: set[UUID], states: Counter[str]
-) -> int:
+async def _carried(connection: Any, rows: Sequence[Any]) -> dict[UUID, tuple[InvoiceDocument, ...]]:
+    """Return the invoices that claimed mails carry, by mail."""
+    # A mail that is not sent any more takes no invoice along: it gets a mail, and a lifetime, of its own.
+    sent = sorted((row for row in rows if row["left_s"] > 0), key=lambda row: (row["slot"], row["order_id"]))
+    found = await connection.fetch(
+        OUTBOX["carry_invoices"],
+        [row["slot"] for row in sent],
+        [row["effect_id"] for row in sent],
+        [row["order_id"] for row in sent],
+        [row["kind"] == Kind.ORDER_EMAIL for row in sent],
+    )
+    carried: dict[UUID, tuple[InvoiceDocument, ...]] = {}
+    for effect_id, *invoice in found:
+        document = InvoiceDocument(**dict(zip(_DOCUMENT, invoice, strict=True)))
+        carried[effect_id] = (*carried.get(effect_id, ()), document)
+    return carried
+
+
+_DOCUMENT = InvoiceDocument.__struct_fields__  # in the order of carry_invoices' columns
+
+
+async def _late(connection: Any, late: Sequence[Receipt], states: Counter[str]) -> int:
     """Deal with receipts that were not recorded; return how many are of a claim that is not held any more."""
-    late = [receipt for receipt in ordered if receipt.effect_id not in recorded]
     rows = await connection.fetch(OUTBOX["late_receipts"], *zip(*late, strict=True))
     verdicts = Counter(row["verdict"] for row in rows)
     if verdicts["proven"]:
@@ -192,12 +210,11 @@ async def _late(
     return verdicts["stale"]
 
 
-async def _note(connection: Any, ordered: Sequence[Receipt], attempts: dict[UUID, int]) -> None:
+async def _note(connection: Any, recorded: Sequence[tuple[Receipt, int]]) -> None:
     """Note what was put off, and what is unknown: the first tries, then ever fewer; the untried, once."""
     notes = []
-    for receipt in ordered:
-        tries = attempts.get(receipt.effect_id)
-        if tries is None or receipt.reason is None or receipt.state not in _NOTED:
+    for receipt, tries in recorded:
+        if receipt.reason is None or receipt.state not in _NOTED:
             continue
         is_once = receipt.is_untried or (tries > _ALL_NOTED_MAX and tries & (tries - 1) != 0)
         notes.append(
@@ -216,25 +233,3 @@ async def _note(connection: Any, ordered: Sequence[Receipt], attempts: dict[UUID
 
 _NOTED = {State.PENDING: "retry", State.UNKNOWN: "unknown"}
 _ALL_NOTED_MAX = 4  # tries; of more, those that are a power of two
-
-
-def _keys(rows: Any) -> tuple[list[int], list[UUID], list[str]]:
-    rows = sorted(rows, key=lambda row: (row["slot"], row["order_id"]))
-    return (
-        [row["slot"] for row in rows],
-        [row["effect_id"] for row in rows],
-        [row["order_id"] for row in rows],
-    )
-
-
-def _document(row: Any) -> InvoiceDocument:
-    return InvoiceDocument(
-        invoice_id=row["invoice_id"],
-        number=row["number"],
-        currency=row["currency"],
-        total=str(row["total"]),
-        media_type=row["media_type"],
-        filename=row["filename"],
-        content=row["document"],
-        url=row["document_url"],
-    )

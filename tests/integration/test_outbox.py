@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
@@ -141,7 +141,9 @@ async def test_a_mail_that_is_tried_again_still_carries_its_invoice(bench: Bench
     later = Receipt(claim.slot, claim.effect_id, claim.claim_id, State.PENDING, reason="451", retry_in_s=0.0)
     await outbox.record(Channel.EMAIL, [later])
     [again] = await outbox.claim(Channel.EMAIL, 1, uuid4())
-    assert [invoice.content for invoice in again.invoices] == [PDF]
+    [invoice] = again.invoices
+    assert (invoice.content, invoice.total) == (PDF, "74.4000")
+    assert invoice.issued_at == datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
     assert again.attempt == 2
 
 

@@ -45,9 +45,8 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
     "bring_order_mails_forward": {"outbox": {"pk_outbox"}},
     "owe_invoice_mails": {"outbox": {"pk_outbox"}, "invoices": {"pk_invoices", "idx_invoices_waiting"}},
     "claim": {"outbox": {"idx_outbox_due", "pk_outbox"}, "orders": {"pk_orders"}},
-    "attach_invoices": {"invoices": {"pk_invoices", "idx_invoices_waiting"}},
+    "carry_invoices": {"invoices": {"pk_invoices", "idx_invoices_waiting"}},
     "leave_out": {"invoices": {"pk_invoices", "idx_invoices_invoice"}},  # by its own id: as rare as the key
-    "documents": {"invoices": {"pk_invoices"}},
     "next_due": {"outbox": {"idx_outbox_due"}},
     "record_receipts": {"outbox": {"pk_outbox"}},
     "late_receipts": {"outbox": {"pk_outbox"}},
@@ -168,9 +167,8 @@ async def parameters(connection: asyncpg.Connection, name: str) -> list[Any]:
         "owe_invoice_mails": [slots, mails, ids, [f"i-{one}" for one in ids], DAY, timedelta(seconds=5)],
         "claim": ["email", 100, claim, timedelta(seconds=60), lately],
         "next_due": ["email", lately],
-        "attach_invoices": [slots, mails, ids],
+        "carry_invoices": [slots, mails, ids, [True] * 500],
         "leave_out": [slots[0], ids[0], f"i-{ids[0]}", mails[0]],
-        "documents": [slots, mails, ids],
         "record_receipts": receipts,
         "late_receipts": receipts,
         "apply_statuses": [

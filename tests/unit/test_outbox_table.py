@@ -1,21 +1,48 @@
-"""Which invoices a claim of mails takes along."""
+"""What a claim of messages brings: which invoices mails take along, and who is told."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Self
 from uuid import UUID
 
 from claims import claim
 
-from pipeline.storage.outbox import Channel, Kind
+from pipeline.storage.outbox import Channel, Claim, Kind
 from pipeline.storage.outbox_table import Outbox
 from pipeline.storage.statements import OUTBOX
+
+COLUMNS = (
+    *(
+        "slot",
+        "effect_id",
+        "claim_id",
+        "kind",
+        "order_id",
+        "invoice_id",
+        "attempts",
+        "created_at",
+        "event_time",
+    ),
+    *("number", "customer_name", "email", "phone", "locale", "country", "currency", "total", "lines"),
+    *("customer_id", "age_s", "left_s", "due_at"),
+)
+ISSUED = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+class Row(tuple[Any, ...]):
+    """As the driver's: by place or by name."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(COLUMNS.index(key) if isinstance(key, str) else key)
 
 
 class Connection:
     """Returns rows for a claim, and keeps what it was asked with. A transaction and a node besides."""
 
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
+    def __init__(self, *rows: Row, invoices: tuple[tuple[Any, ...], ...] = ()) -> None:
+        self._answers = {OUTBOX["claim"]: rows, OUTBOX["carry_invoices"]: invoices}
         self.asked: dict[str, tuple[Any, ...]] = {}
 
     def connection(self) -> "Connection":
@@ -34,22 +61,48 @@ class Connection:
         self.asked[statement] = arguments
         return "COMMIT"
 
-    async def fetch(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+    async def fetch(self, statement: str, *arguments: Any) -> tuple[tuple[Any, ...], ...]:
         self.asked[statement] = arguments
-        return self._rows if statement == OUTBOX["claim"] else []
+        return self._answers[statement]
 
 
-def row(number: int, *, is_expired: bool) -> dict[str, Any]:
-    made = claim(effect_id=UUID(int=number), kind=Kind.ORDER_EMAIL, is_expired=is_expired)
-    fields = {name: getattr(made, name) for name in made.__struct_fields__}
-    due_at = made.created_at + timedelta(seconds=5)
-    return fields | {"attempts": 1, "due_at": due_at, "left_s": -1.0 if is_expired else 1.0}
+def row(number: int, *, left_s: float = 1.0) -> Row:
+    made = claim(effect_id=UUID(int=number), kind=Kind.ORDER_EMAIL, customer_id=f"c-{number}")
+    given = {"attempts": 1, "age_s": 2.0, "left_s": left_s, "due_at": made.created_at + timedelta(seconds=5)}
+    return Row(given[name] if name in given else getattr(made, name) for name in COLUMNS)
+
+
+def outbox_on(connection: Connection) -> Outbox:
+    node: Any = connection
+    return Outbox("a", node, lease_s=60.0)
 
 
 async def test_a_mail_whose_use_has_ended_takes_no_invoice_along() -> None:
     """An invoice that came just before would end with it, although its own use has hardly begun."""
-    connection: Any = Connection([row(1, is_expired=True), row(2, is_expired=False)])
-    claimed = await Outbox("a", connection, lease_s=60.0).claim(Channel.EMAIL, 10, UUID(int=9))
+    connection = Connection(row(1, left_s=0.0), row(2))
+    claimed = await outbox_on(connection).claim(Channel.EMAIL, 10, UUID(int=9))
     assert [one.is_expired for one in claimed] == [True, False]
-    for name in ("attach_invoices", "documents"):
-        assert connection.asked[OUTBOX[name]] == ([1], [UUID(int=2)], ["o-1"])
+    assert connection.asked[OUTBOX["carry_invoices"]] == ([1], [UUID(int=2)], ["o-1"], [True])
+
+
+async def test_an_invoice_keeps_the_date_on_which_it_was_issued() -> None:
+    values = ("i-1", None, "EUR", "1.00", "application/pdf", None, None, None, ISSUED)
+    connection = Connection(
+        row(1), row(2), invoices=((UUID(int=2), *values), (UUID(int=2), "i-2", *values[1:]))
+    )
+    first, second = await outbox_on(connection).claim(Channel.EMAIL, 10, UUID(int=9))
+    assert first.invoices == ()
+    assert [one.invoice_id for one in second.invoices] == ["i-1", "i-2"]
+    assert [one.issued_at for one in second.invoices] == [ISSUED, ISSUED]
+
+
+async def test_who_looks_things_up_for_claims_is_told_of_the_whole_set() -> None:
+    told: list[list[Claim]] = []
+    outbox = outbox_on(Connection(row(1), row(2)))
+    outbox.on_claimed.append(lambda claims: told.append(list(claims)))
+    claimed = await outbox.claim(Channel.SMS, 10, UUID(int=9))
+    assert told == [claimed]
+    assert list(map(attrgetter("customer_id", "age_s", "attempt"), claimed)) == [
+        ("c-1", 2.0, 1),
+        ("c-2", 2.0, 1),
+    ]
