@@ -3,9 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from phonenumbers import PhoneNumberFormat, PhoneNumberType, format_number
+from phonenumbers.timezone import time_zones_for_number
 
 from pipeline.notifications.rules.quiet_hours import QuietHours
 from pipeline.notifications.rules.time_zones import zones_of_country, zones_of_number
@@ -47,6 +50,22 @@ def utc(text: str) -> datetime:
 )
 def test_a_number_tells_its_zones(number: str, zones: set[str]) -> None:
     assert {zone.key for zone in zones_of_number(number)} == zones
+
+
+def test_each_number_has_the_zones_that_the_library_finds() -> None:
+    """Of each region and kind one, narrowed down to its region."""
+    compared = 0
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        for kind in ("MOBILE", "FIXED_LINE", "TOLL_FREE", "PERSONAL_NUMBER"):
+            number = phonenumbers.example_number_for_type(region, getattr(PhoneNumberType, kind))
+            if number is None:
+                continue
+            names = {name for name in time_zones_for_number(number) if name != "Etc/Unknown"}
+            own = {zone.key for zone in zones_of_country(phonenumbers.region_code_for_number(number) or "")}
+            found = {zone.key for zone in zones_of_number(format_number(number, PhoneNumberFormat.E164))}
+            assert found == (names & own or own or names), (region, kind)
+            compared += 1
+    assert compared > 600
 
 
 def test_a_country_tells_its_zones() -> None:

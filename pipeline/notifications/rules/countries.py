@@ -1,15 +1,14 @@
 """Which countries SMS may go to."""
 
 from collections.abc import Collection
-from functools import lru_cache
+from contextlib import suppress
 
-import phonenumbers
 from phonenumbers.phonenumberutil import COUNTRY_CODE_TO_REGION_CODE
 
 from pipeline.errors import RecipientRefusedError
+from pipeline.notifications.sms.phone import read_number
 
 _CODE_DIGITS_MAX = 3
-_CACHED_MAX = 10_000
 
 
 def calling_code(number: str) -> str:
@@ -44,6 +43,7 @@ class Countries:
         return not self._allowed.isdisjoint(regions) and _region(number) in self._allowed
 
 
-@lru_cache(maxsize=_CACHED_MAX)
-def _region(number: str) -> str | None:
-    return phonenumbers.region_code_for_number(phonenumbers.parse(number))
+def _region(number: str) -> str:
+    with suppress(RecipientRefusedError):
+        return read_number(number, None).region
+    return ""
