@@ -8,7 +8,6 @@ import typer
 
 from consumers.command import ConfigOption, config_path
 from pipeline.errors import SettingsError
-from pipeline.notifications.mail.invoice_pdf import invoice_pdf
 from pipeline.notifications.mail.lint import lint
 from pipeline.notifications.mail.mime import MailWriter
 from pipeline.notifications.mail.samples import SAMPLE_TO, SAMPLE_URL, sample_variants
@@ -83,6 +82,8 @@ def _preview(templates: Templates, writer: MailWriter, kind: Kind, locale: str, 
 
 
 def _attachment(templates: Templates, claim: Claim, invoice: InvoiceDocument) -> Attachment:
+    from pipeline.notifications.mail.invoice_pdf import invoice_pdf  # noqa: PLC0415  # slow; for previews only
+
     content = invoice_pdf(templates.invoice(claim, invoice))
     return Attachment(filename="invoice.pdf", media_type="application/pdf", content=content)
 

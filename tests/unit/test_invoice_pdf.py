@@ -2,16 +2,19 @@
 
 import asyncio
 import re
+import sys
 import threading
 import zlib
 
 import orjson
 import pytest
 from fontTools.ttLib import TTFont
+from fpdf.errors import FPDFException
 from mail_reading import claim, invoice, templates
 
-from pipeline.errors import DocumentUnavailableError
+from pipeline.errors import DocumentError, DocumentUnavailableError
 from pipeline.notifications.mail import invoice_maker
+from pipeline.notifications.mail import invoice_pdf as invoice_pdf_module
 from pipeline.notifications.mail.invoice_maker import InvoiceMaker
 from pipeline.notifications.mail.invoice_pdf import _BOLD, _DEVANAGARI, _REGULAR, invoice_pdf
 from pipeline.storage.outbox import Kind
@@ -90,7 +93,7 @@ async def test_it_is_made_beside_the_loop_and_given_up_in_time(monkeypatch: pyte
     assert attachment.content.startswith(b"%PDF")
     late = threading.Event()
     impatient = InvoiceMaker(templates, timeout_s=0.05)
-    monkeypatch.setattr(invoice_maker, "invoice_pdf", lambda _facts: late.wait(10))
+    monkeypatch.setattr(invoice_pdf_module, "invoice_pdf", lambda _facts: late.wait(10))
     try:
         async with asyncio.timeout(5):
             with pytest.raises(DocumentUnavailableError, match=r"not made in 0\.05 s"):
@@ -102,4 +105,21 @@ async def test_it_is_made_beside_the_loop_and_given_up_in_time(monkeypatch: pyte
 async def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(invoice_maker, "_WAITING_MAX", 0)
     with pytest.raises(DocumentUnavailableError, match="too many"):
+        await InvoiceMaker(templates).attachment(claim(), invoice(**OURS))
+
+
+async def test_what_makes_pdfs_is_not_imported_before_there_is_one_to_be_made() -> None:
+    """With the libraries for fonts and pictures it takes half of a command's start."""
+    code = "import sys, consumers.cli; print(sorted({'fpdf', 'fontTools', 'PIL'} & set(sys.modules)))"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert out == b"[]\n"
+
+
+async def test_an_invoice_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_facts: object) -> bytes:
+        raise FPDFException("no place for it")
+
+    monkeypatch.setattr(invoice_pdf_module, "invoice_pdf", failing)
+    with pytest.raises(DocumentError, match="cannot be made: FPDFException"):
         await InvoiceMaker(templates).attachment(claim(), invoice(**OURS))

@@ -3,10 +3,8 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from fpdf.errors import FPDFException
-
 from pipeline.errors import DocumentError, DocumentUnavailableError
-from pipeline.notifications.mail.invoice_pdf import invoice_pdf
+from pipeline.notifications.mail.invoice import Invoice
 from pipeline.notifications.mail.templates import Templates
 from pipeline.notifications.notification import Attachment
 from pipeline.storage.outbox import Claim, InvoiceDocument
@@ -33,12 +31,13 @@ class InvoiceMaker:
         self._waiting += 1
         try:
             facts = self._templates.invoice(claim, invoice)
-            making = asyncio.get_running_loop().run_in_executor(self._thread, invoice_pdf, facts)
+            making = asyncio.get_running_loop().run_in_executor(self._thread, _made, facts)
             content = await asyncio.wait_for(making, self._timeout_s)
         except TimeoutError as error:
             raise DocumentUnavailableError(invoice.invoice_id, f"not made in {self._timeout_s} s") from error
-        except (FPDFException, UnicodeError, LookupError, ValueError, TypeError) as error:
-            raise DocumentError(invoice.invoice_id, f"cannot be made: {type(error).__name__}") from error
+        except (UnicodeError, LookupError, ValueError, TypeError) as error:
+            why = type(error.__cause__ or error).__name__
+            raise DocumentError(invoice.invoice_id, f"cannot be made: {why}") from error
         finally:
             self._waiting -= 1
         return Attachment(
@@ -47,6 +46,21 @@ class InvoiceMaker:
             content=content,
             invoice_id=invoice.invoice_id,
         )
+
+
+def _made(facts: Invoice) -> bytes:
+    """Return the PDF. What makes it is imported on the thread, when there is the first one to be made.
+
+    Nothing else needs it, and with the libraries for fonts and pictures it takes half of a command's start.
+    """
+    from fpdf.errors import FPDFException  # noqa: PLC0415  # see above
+
+    from pipeline.notifications.mail.invoice_pdf import invoice_pdf  # noqa: PLC0415
+
+    try:
+        return invoice_pdf(facts)
+    except FPDFException as error:
+        raise ValueError from error
 
 
 def _plain(number: str) -> str:

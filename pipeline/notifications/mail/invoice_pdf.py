@@ -5,15 +5,15 @@ Devanagari, of which the letters used are put into the file: 170 ms. A letter of
 picture here, and becomes a question mark.
 """
 
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-import msgspec
 from fontTools.ttLib import TTFont
 from fpdf import FPDF
 from fpdf.enums import TableBordersLayout, VAlign, XPos, YPos
 from fpdf.fonts import FontFace
+
+from pipeline.notifications.mail.invoice import Invoice
 
 _FONTS = Path(__file__).parent / "fonts"
 _REGULAR, _BOLD = _FONTS / "NotoSans-Regular.ttf", _FONTS / "NotoSans-Bold.ttf"
@@ -21,40 +21,6 @@ _DEVANAGARI = _FONTS / "NotoSansDevanagari-Regular.ttf"
 _MARGIN_MM = 22
 _QUIET, _DARK, _RULE = (87, 96, 106), (22, 25, 29), (200, 206, 213)
 _COLUMNS = (62, 16, 22)  # per cent of the width
-
-
-class InvoiceLabels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The words of an invoice in one language: invoice.toml of its templates."""
-
-    title: str
-    number: str
-    order: str
-    date: str
-    customer: str
-    item: str
-    quantity: str
-    amount: str
-    total: str
-    page: str
-
-
-class Invoice(msgspec.Struct, frozen=True, kw_only=True):
-    """What an invoice states, written for its reader. `lines`: title, quantity, amount."""
-
-    labels: InvoiceLabels
-    shop: str
-    number: str
-    order: str
-    date: str
-    issued_at: datetime
-    customer: str
-    total: str
-    lines: tuple[tuple[str, str, str], ...]
-
-    def texts(self) -> list[str]:
-        """Return every text there is in it."""
-        own = [self.shop, self.number, self.order, self.date, self.customer, self.total]
-        return [*own, *msgspec.structs.astuple(self.labels), *(text for line in self.lines for text in line)]
 
 
 def invoice_pdf(invoice: Invoice) -> bytes:

@@ -23,7 +23,7 @@ from jinja2 import (
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.errors import RejectedError, SettingsError
-from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
+from pipeline.notifications.mail.invoice import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Locales, Style
 from pipeline.notifications.mail.mime import alternatives
 from pipeline.notifications.mail.plain_lines import folded

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.notifications.mail.invoice_pdf import Invoice, InvoiceLabels
+from pipeline.notifications.mail.invoice import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Style, plural_form
 from pipeline.notifications.sms.text import holds_link
 from pipeline.storage.outbox import Claim, InvoiceDocument
