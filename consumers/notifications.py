@@ -19,6 +19,7 @@ from pipeline.notifications.composer import Composer
 from pipeline.notifications.contacts import ContactBook
 from pipeline.notifications.dispatcher import Dispatcher
 from pipeline.notifications.evidence import asker
+from pipeline.notifications.foresight import Foresight
 from pipeline.notifications.inquiry import Inquiry
 from pipeline.notifications.mail.documents import DocumentFetcher
 from pipeline.notifications.mail.lint import check
@@ -156,7 +157,7 @@ def notification_services(
         tasks=new_tasks(),
     )
 
-    return [providers, persons, book, rules, *relays, reconciler]
+    return [providers, persons, book, Foresight(cluster, book.expect), rules, *relays, reconciler]
 
 
 def _contacts(

@@ -1,7 +1,8 @@
 """Whom a message goes to when its order names a customer only, and whether that customer wants it.
 
 Kept for a while in a small book, because an order's SMS and mail ask the same. An entry counts until a notice
-says that somebody of its slot has changed.
+says that somebody of its slot has changed. The customers of a set of claims are looked up when it comes, in
+one statement for each shard: when a worker begins, what is known of its customer is there, or on its way.
 """
 
 import asyncio
@@ -35,8 +36,6 @@ ENTRIES_MAX = 10_000
 TTL_S = 300.0  # should ever a notice get lost
 _CLOCKS_APART = timedelta(seconds=10)  # of two shards, at most
 
-_Waiting = dict[str, tuple[int, "asyncio.Future[Person]"]]
-
 
 class ReadPersons(Protocol):
     """Reads persons, given as slot and customer id, from a shard. Raises retryable errors."""
@@ -47,8 +46,20 @@ class ReadPersons(Protocol):
 
 class _Entry(NamedTuple):
     person: Person
+    slot: int
     change: int
     until: float
+
+
+class _Question:
+    """What is asked of a customer. `change`: how often the slot had changed when it was; None: it waits."""
+
+    def __init__(self, customer_id: str, slot: int) -> None:
+        self.customer_id = customer_id
+        self.slot = slot
+        self.change: int | None = None
+        self.answer: asyncio.Future[Person] = asyncio.get_running_loop().create_future()
+        self.answer.add_done_callback(_look)
 
 
 class ContactBook:
@@ -57,7 +68,8 @@ class ContactBook:
     `read` and `changed` belong together: whoever reads calls `changed` for slots in which persons may have
     changed since. Lookups of one shard that come while it is being asked wait, and are then asked for in one
     statement; the pools bound how many. Mutable state: `_entries` (the least recently used first), `_changes`
-    (by slot, how often somebody there has changed), `_waiting` and `_busy` (by shard), `hits`, `reads`.
+    (by slot, how often somebody there has changed), `_open` (by customer, the latest question without an
+    answer), `_waiting` and `_busy` (by shard), `hits`, `reads`.
     """
 
     name = "contact book"
@@ -82,7 +94,8 @@ class ContactBook:
         self._entries_max = entries_max
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._changes = [0] * SLOT_COUNT
-        self._waiting: dict[str, _Waiting] = {}
+        self._open: dict[str, _Question] = {}
+        self._waiting: dict[str, list[_Question]] = {}
         self._busy: set[str] = set()
         self.hits = 0
         self.reads = 0
@@ -130,18 +143,30 @@ class ContactBook:
         if person.recorded_at is None or person.recorded_at >= since - _CLOCKS_APART:
             raise RejectedError("contact_changed", "the customer's contact details have changed since")
 
+    def expect(self, claims: Iterable[Claim]) -> None:
+        """Look up the customers of claims that are about to be completed. Returns at once, raises nothing."""
+        for claim in claims:
+            if claim.customer_id and not claim.is_expired and self._kept(claim.customer_id) is None:
+                self._question(claim.customer_id)
+
     async def person(self, customer_id: str) -> Person:
         """Return what is known of a customer. Raises a retryable error when nobody can be asked."""
-        shard, slot, _ = self._router.place(customer_id)
-        entry = self._entries.get(customer_id)
+        entry = self._kept(customer_id)
         if entry is not None:
-            if entry.change == self._changes[slot] and self._clock.monotonic() < entry.until:
-                self._entries.move_to_end(customer_id)
-                self.hits += 1
-                return entry.person
-            del self._entries[customer_id]
+            self._entries.move_to_end(customer_id)
+            self.hits += 1
+            return entry.person
         # Shared by all who ask for the same: none of them may cancel it.
-        return await asyncio.shield(self._ask(shard, slot, customer_id))
+        return await asyncio.shield(self._question(customer_id).answer)
+
+    def _kept(self, customer_id: str) -> _Entry | None:
+        entry = self._entries.get(customer_id)
+        if entry is None:
+            return None
+        if entry.change == self._changes[entry.slot] and self._clock.monotonic() < entry.until:
+            return entry
+        del self._entries[customer_id]
+        return None
 
     def changed(self, slots: Iterable[int]) -> None:
         """Forget what is known of the persons in some slots, also what is just being read."""
@@ -161,71 +186,83 @@ class ContactBook:
 
     # --- asking ---------------------------------------------------------------------------------------
 
-    def _ask(self, shard: str, slot: int, customer_id: str) -> "asyncio.Future[Person]":
-        waiting = self._waiting.setdefault(shard, {})
-        if customer_id not in waiting:
-            future: asyncio.Future[Person] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(_look)
-            waiting[customer_id] = (slot, future)
-            if shard not in self._busy:
-                self._busy.add(shard)
-                self._tasks.start(self._serve(shard), f"contacts from {shard}")
-        return waiting[customer_id][1]
+    def _question(self, customer_id: str) -> _Question:
+        """Return the question that waits, or whose answer no change has overtaken; else a new one."""
+        question = self._open.get(customer_id)
+        if question is not None and question.change in (None, self._changes[question.slot]):
+            return question
+        shard, slot, _ = self._router.place(customer_id)
+        question = self._open[customer_id] = _Question(customer_id, slot)
+        self._put(shard, question)
+        return question
+
+    def _put(self, shard: str, question: _Question) -> None:
+        self._waiting.setdefault(shard, []).append(question)
+        if shard not in self._busy:
+            self._busy.add(shard)
+            self._tasks.start(self._serve(shard), f"contacts from {shard}")
 
     async def _serve(self, shard: str) -> None:
         """Ask for all who wait, again and again until nobody does."""
         try:
-            while waiting := self._waiting.pop(shard, None):
+            while questions := self._waiting.pop(shard, None):
                 try:
-                    await self._answer(shard, waiting)
+                    await self._answer(shard, questions)
                 except PostorderError as error:
-                    for _, future in waiting.values():
-                        if not future.done():
-                            future.set_exception(error)
+                    for question in questions:
+                        self._fail(question, error)
         finally:
             self._busy.discard(shard)
 
-    async def _answer(self, shard: str, waiting: _Waiting) -> None:
-        before = {slot: self._changes[slot] for slot, _ in waiting.values()}
-        answer = await self._read(shard, [(slot, customer_id) for customer_id, (slot, _) in waiting.items()])
+    async def _answer(self, shard: str, questions: list[_Question]) -> None:
+        for question in questions:
+            question.change = self._changes[question.slot]
+        answer = await self._read(shard, [(question.slot, question.customer_id) for question in questions])
         self.reads += 1
-        for customer_id, person in answer.found.persons.items():
-            slot, future = waiting[customer_id]
+        moved = []
+        for question in questions:
+            person = answer.found.persons.get(question.customer_id)
+            if person is None:
+                moved.append(question)
+                continue
             if answer.is_current:
-                self._remember(customer_id, person, before[slot])
-            future.set_result(person)
-        if moved := answer.found.not_owned:
-            await self._follow(shard, {customer_id: waiting[customer_id] for customer_id in moved})
+                self._remember(question, person)
+            self._close(question)
+            question.answer.set_result(person)
+        if moved:
+            await self._follow(shard, moved)
 
-    async def _follow(self, shard: str, moved: _Waiting) -> None:
-        """Ask the new owners of slots that have moved. Raises StorageUnavailableError while there is none."""
+    async def _follow(self, shard: str, moved: list[_Question]) -> None:
+        """Ask the new owners of slots that have moved; while there is none, nobody can say."""
         await self._refresh()
-        for customer_id, (slot, future) in moved.items():
-            owner = self._router.shard_of(slot)
+        for question in moved:
+            owner = self._router.shard_of(question.slot)
             if owner == shard:
-                raise StorageUnavailableError(f"{shard}: does not own the customer's slot at the moment")
-            self._ask(owner, slot, customer_id).add_done_callback(_copy_to(future))
+                self._fail(
+                    question,
+                    StorageUnavailableError(f"{shard}: does not own the customer's slot at the moment"),
+                )
+            else:
+                question.change = None
+                self._put(owner, question)
 
-    def _remember(self, customer_id: str, person: Person, change: int) -> None:
-        """Keep an answer. `change`: how often the slot had changed when it was asked for, not by now."""
-        self._entries[customer_id] = _Entry(person, change, self._clock.monotonic() + TTL_S)
-        self._entries.move_to_end(customer_id)
+    def _fail(self, question: _Question, error: PostorderError) -> None:
+        self._close(question)
+        if not question.answer.done():
+            question.answer.set_exception(error)
+
+    def _close(self, question: _Question) -> None:
+        if self._open.get(question.customer_id) is question:
+            del self._open[question.customer_id]
+
+    def _remember(self, question: _Question, person: Person) -> None:
+        """Keep an answer, as of when it was asked for: it does not count if the slot has changed since."""
+        assert question.change is not None
+        until = self._clock.monotonic() + TTL_S
+        self._entries[question.customer_id] = _Entry(person, question.slot, question.change, until)
+        self._entries.move_to_end(question.customer_id)
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
-
-
-def _copy_to(future: "asyncio.Future[Person]") -> Callable[["asyncio.Future[Person]"], None]:
-    def copy(other: "asyncio.Future[Person]") -> None:
-        if future.done():
-            return
-        if other.cancelled():
-            future.cancel()
-        elif (error := other.exception()) is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(other.result())
-
-    return copy
 
 
 def _look(future: "asyncio.Future[Person]") -> None:

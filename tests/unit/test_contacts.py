@@ -1,67 +1,24 @@
 """The contact book: who gets a message, what it keeps, and for how long."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from claims import claim as any_claim
+from contact_shards import ADA, NOBODY, Shards, TurnedClock, book_over, claim
 from msgspec.structs import replace
 
-from pipeline.clock import SystemClock
 from pipeline.errors import (
-    PostorderError,
     ProviderError,
     RecipientRefusedError,
     RejectedError,
     StorageUnavailableError,
     ThrottledError,
 )
-from pipeline.lifecycle import Tasks
 from pipeline.notifications.contacts import TTL_S, ContactBook
-from pipeline.sharding.router import Router
-from pipeline.sharding.shard_map import ShardMap
-from pipeline.sharding.slots import SLOT_COUNT, slot_of
-from pipeline.storage.customers import Person, PersonsRead
+from pipeline.sharding.slots import slot_of
+from pipeline.storage.customers import Person
 from pipeline.storage.outbox import Channel, Claim, Kind
-from pipeline.storage.persons import Answer
-
-ADA = Person(is_known=True, name="Ada", email="ada@example.com", phone="030 901820", country="DE")
-NOBODY = Person(is_known=False)
-
-
-class TurnedClock(SystemClock):
-    """A clock that tests turn."""
-
-    ahead_s = 0.0
-
-    def monotonic(self) -> float:
-        return self.ahead_s
-
-
-class Shards:
-    """What shards hold, and what they were asked: by shard, the customers of each question."""
-
-    def __init__(self) -> None:
-        self.persons: dict[str, Person] = {}
-        self.asked: list[tuple[str, list[str]]] = []
-        self.error: PostorderError | None = None
-        self.is_current = True
-        self.owners = ["a"] * SLOT_COUNT
-        self.was_asked, self.gate = asyncio.Event(), asyncio.Event()
-        self.gate.set()
-
-    async def read(self, shard: str, wanted: Sequence[tuple[int, str]]) -> Answer:
-        names = [name for slot, name in wanted if slot == slot_of(name)]
-        self.asked.append((shard, names))
-        found = {name: self.persons.get(name, NOBODY) for name in names}
-        self.was_asked.set()
-        await self.gate.wait()
-        if self.error:
-            raise self.error
-        mine = {name for name in names if self.owners[slot_of(name)] == shard}
-        persons = {name: person for name, person in found.items() if name in mine}
-        return Answer(PersonsRead(persons, frozenset(names) - mine, None), self.is_current)
 
 
 @pytest.fixture
@@ -76,28 +33,8 @@ def clock() -> TurnedClock:
 
 @pytest.fixture
 async def book(shards: Shards, clock: TurnedClock) -> AsyncIterator[ContactBook]:
-    crashes: list[BaseException] = []
-    router = Router(ShardMap(1, ("a",) * SLOT_COUNT))
-
-    async def refresh() -> None:
-        router.adopt(ShardMap(router.epoch + 1, tuple(shards.owners)))
-
-    made = ContactBook(
-        router=router,
-        read=shards.read,
-        refresh=refresh,
-        wait_s=5,
-        clock=clock,
-        tasks=Tasks(lambda _name, error: crashes.append(error)),
-        entries_max=3,
-    )
-    yield made
-    await made.stop()
-    assert crashes == []
-
-
-def claim(**changes) -> Claim:
-    return any_claim(**{"customer_id": "c-1", **changes})
+    async with book_over(shards, clock) as made:
+        yield made
 
 
 async def code_of(book: ContactBook, of: Claim) -> tuple[type, str]:
@@ -264,49 +201,3 @@ async def test_nothing_is_kept_for_ever(book: ContactBook, clock: TurnedClock) -
     clock.ahead_s = TTL_S
     await book.person("c-1")
     assert book.reads == 2
-
-
-# --- how it asks ------------------------------------------------------------------------------------------
-
-
-async def test_lookups_that_come_meanwhile_are_one_question(book: ContactBook, shards: Shards) -> None:
-    shards.gate.clear()
-    names = [f"c-{number % 20}" for number in range(100)]
-    lookups = [asyncio.create_task(book.person(name)) for name in names]
-    for _ in range(3):
-        await asyncio.sleep(0)
-    shards.gate.set()
-    await asyncio.gather(*lookups)
-    assert sum(len(names) for _, names in shards.asked) <= 21
-    assert len(shards.asked) <= 2
-
-
-async def test_one_who_gives_up_takes_nothing_from_the_others(book: ContactBook, shards: Shards) -> None:
-    shards.persons["c-1"] = ADA
-    shards.gate.clear()
-    first, second = (asyncio.create_task(book.person("c-1")) for _ in range(2))
-    await asyncio.sleep(0)
-    first.cancel()
-    await asyncio.sleep(0)
-    shards.gate.set()
-    assert await second == ADA
-
-
-async def test_a_slot_that_moved_is_asked_for_at_its_new_owner(book: ContactBook, shards: Shards) -> None:
-    shards.persons["c-1"] = ADA
-    shards.owners = ["b"] * SLOT_COUNT
-    assert await book.person("c-1") == ADA
-    assert [shard for shard, _ in shards.asked] == ["a", "b"]
-
-
-async def test_a_slot_that_is_nobodys_at_the_moment_is_asked_for_later(
-    book: ContactBook, shards: Shards
-) -> None:
-    shards.owners = ["nobody"] * SLOT_COUNT
-
-    async def stays() -> None:
-        pass
-
-    book._refresh = stays
-    with pytest.raises(StorageUnavailableError, match="a: does not own the customer's slot at the moment"):
-        await book.person("c-1")
