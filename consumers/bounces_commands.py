@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consumers.command import ConfigOption, run_async, settings_from
+from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
 from consumers.mailboxes import Mailbox
 from consumers.resharding import opened
 from pipeline.clock import SystemClock
@@ -15,6 +15,7 @@ from pipeline.errors import PostorderError
 from pipeline.notifications.rules.bounce_book import BounceBook, message_id_domains
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.settings import Settings
+from pipeline.storage.cluster import FindShard
 
 bounces_app = typer.Typer(help="Mails that were sent back.", no_args_is_help=True)
 
@@ -34,16 +35,16 @@ def read(
     settings = settings_from(config)
     found = Mailbox(mailbox)
     try:
-        outcomes = run_async(_read(settings, found, follow=follow))
+        outcomes = run_async(_read(settings, find_shard_in(config_path(config)), found, follow=follow))
     except KeyboardInterrupt:
         return
     for outcome, count in sorted(outcomes.items()):
         typer.echo(f"{outcome}: {count}")
 
 
-async def _read(settings: Settings, mailbox: Mailbox, *, follow: bool) -> Counter[str]:
+async def _read(settings: Settings, find_shard: FindShard, mailbox: Mailbox, *, follow: bool) -> Counter[str]:
     clock, outcomes = SystemClock(), Counter[str]()
-    async with opened(settings) as cluster:
+    async with opened(settings, find_shard) as cluster:
         recipients = Recipients(cluster, clock=clock)
         book = BounceBook(cluster, recipients, domains=message_id_domains(settings), clock=clock)
         while True:

@@ -12,16 +12,19 @@ from pipeline.resharding.tally import Outcome
 from pipeline.resharding.throttle import Limits
 from pipeline.settings import Settings
 from pipeline.sharding.planner import SlotMove
-from pipeline.storage.cluster import Cluster
+from pipeline.storage.cluster import Cluster, FindShard
 from pipeline.storage.move_table import Move, MoveState
 
 Plan = Callable[[Cluster], Sequence[SlotMove]]
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Cluster]:
-    """All shards of the settings, their primaries open, by the map in force."""
-    cluster = Cluster(settings)
+async def opened(settings: Settings, find_shard: FindShard = lambda _name: None) -> AsyncIterator[Cluster]:
+    """All shards of the settings, their primaries open, by the map in force.
+
+    `find_shard` looks up a shard that a later map names: for whoever goes on for long.
+    """
+    cluster = Cluster(settings, find_shard)
     try:
         for shard in cluster:
             await shard.primary.open()
