@@ -97,12 +97,17 @@ def _slots(rate_per_s: float = 0.0, count: int = 1) -> ProviderSlots:
 async def _through(slots: ProviderSlots | None) -> float:
     """Put messages through a pool, or a pool and slots; return microseconds for each."""
     provider, message = _NoProvider(), _Message()
+    unsent, all_sent = _MESSAGES, asyncio.Event()
 
     async def work(_claim: Claim) -> None:
+        nonlocal unsent
         if slots is None:
             await provider.send(message)
         else:
             await slots.send(message, 1)
+        unsent -= 1
+        if not unsent:
+            all_sent.set()
 
     pool = WorkerPool("bench", capacity=slots or FixedCapacity(32), work=work, tasks=Tasks(_raise))
     pool.start()
@@ -112,8 +117,10 @@ async def _through(slots: ProviderSlots | None) -> float:
         left -= places
         for _ in range(places):
             pool.put(_CLAIM)
+    await all_sent.wait()  # the end of a pool has nobody wait for a call any more
+    took_s = time.process_time() - started
     await pool.finish()
-    return (time.process_time() - started) / _MESSAGES * 1e6
+    return took_s / _MESSAGES * 1e6
 
 
 def _raise(name: str, error: BaseException) -> None:
