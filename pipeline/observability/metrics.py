@@ -122,7 +122,10 @@ class NotificationMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.claims = Counter("postorder_claims", "Messages claimed", ["channel"], registry=registry)
         self.in_flight = Gauge(
-            "postorder_sends_in_flight", "Provider calls under way", ["channel"], registry=registry
+            "postorder_sends_in_flight",
+            "Messages worked on: looked up, composed, in their call",
+            ["channel"],
+            registry=registry,
         )
         self.created_to_accepted_seconds = Histogram(
             "postorder_created_to_accepted_seconds",

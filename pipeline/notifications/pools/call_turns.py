@@ -10,7 +10,7 @@ from pipeline.errors import HeldBackError
 class CallTurns:
     """First come, first served. `limit` says how many calls there may be, and may say something else later.
 
-    Only a call takes a turn: what comes before and after it (who the recipient is, the receipt) does not keep
+    Only a call takes a turn: what comes before it (who the recipient is, what the message says) does not keep
     others from calling. Bounded by the pool's workers, who are all that ever wait. Mutable state: `taken`,
     `_waiting`, `_is_closed`.
     """

@@ -22,7 +22,7 @@ from pipeline.observability.metrics import LatencyByLabel
 
 _AHEAD_S = 0.25  # so much of a rate limit waits for its turn, so that none of it is lost
 _REFUSALS_MIN = 3  # fewer may be about their messages: a relay puts off single recipients
-_BESIDE_S = 0.05  # what a message takes beside its call, when all is well
+_BESIDE_S = 0.05  # what a message takes before its call at most, when all is well
 BESIDE_MAX: Final = 3
 """So many times as many messages as calls may be worked on beside them."""
 _HOLD = Backoff(base_s=0.2, ceiling_s=5.0)
@@ -84,10 +84,11 @@ class ProviderSlot:
         return max(0.0, closed_s)
 
     def workers(self) -> int:
-        """Return how many messages may be worked on for this slot at once, before, in and after their call.
+        """Return how many messages may be worked on for this slot at once, before and in their call.
 
-        Beside the calls, by Little's law, as many as pass in the time that looking up a recipient and writing
-        a receipt take. None where a rate limit is what all wait for, or a single probe.
+        Beside the calls, by Little's law, as many as pass in the time that looking up a recipient and
+        composing take; nobody waits for a receipt. None where a rate limit is what all wait for, or a single
+        probe.
         """
         room = self.room()
         if self._gates or self.breaker.takes_one:

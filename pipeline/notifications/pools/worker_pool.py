@@ -16,7 +16,7 @@ class Capacity(Protocol):
     """How much the providers of a channel can take at the moment."""
 
     ceiling: int
-    """Calls at once, whatever happens: so many workers are there."""
+    """Messages worked on at once, whatever happens: so many workers are there."""
 
     def workers(self) -> int:
         """How many messages may be worked on at once, from 1 to `ceiling`."""
