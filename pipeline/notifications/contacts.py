@@ -52,14 +52,28 @@ class _Entry(NamedTuple):
 
 
 class _Question:
-    """What is asked of a customer. `change`: how often the slot had changed when it was; None: it waits."""
+    """What is asked of a customer, and who waits for the answer: a future each, so that any may give up.
+
+    `change`: how often the slot had changed when it was asked; None: it waits to be.
+    """
 
     def __init__(self, customer_id: str, slot: int) -> None:
         self.customer_id = customer_id
         self.slot = slot
         self.change: int | None = None
-        self.answer: asyncio.Future[Person] = asyncio.get_running_loop().create_future()
-        self.answer.add_done_callback(_look)
+        self.waiting: list[asyncio.Future[Person]] = []
+
+    def answer(self, person: Person) -> None:
+        """Tell each who waits."""
+        for future in self.waiting:
+            if not future.done():
+                future.set_result(person)
+
+    def fail(self, error: PostorderError) -> None:
+        """Tell each who waits that nobody can say."""
+        for future in self.waiting:
+            if not future.done():
+                future.set_exception(error)
 
 
 class ContactBook:
@@ -156,8 +170,9 @@ class ContactBook:
             self._entries.move_to_end(customer_id)
             self.hits += 1
             return entry.person
-        # Shared by all who ask for the same: none of them may cancel it.
-        return await asyncio.shield(self._question(customer_id).answer)
+        future: asyncio.Future[Person] = asyncio.get_running_loop().create_future()
+        self._question(customer_id).waiting.append(future)
+        return await future
 
     def _kept(self, customer_id: str) -> _Entry | None:
         entry = self._entries.get(customer_id)
@@ -228,7 +243,7 @@ class ContactBook:
             if answer.is_current:
                 self._remember(question, person)
             self._close(question)
-            question.answer.set_result(person)
+            question.answer(person)
         if moved:
             await self._follow(shard, moved)
 
@@ -248,8 +263,7 @@ class ContactBook:
 
     def _fail(self, question: _Question, error: PostorderError) -> None:
         self._close(question)
-        if not question.answer.done():
-            question.answer.set_exception(error)
+        question.fail(error)
 
     def _close(self, question: _Question) -> None:
         if self._open.get(question.customer_id) is question:
@@ -263,12 +277,6 @@ class ContactBook:
         self._entries.move_to_end(question.customer_id)
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
-
-
-def _look(future: "asyncio.Future[Person]") -> None:
-    """Look at an outcome that perhaps nobody waits for any more, so that asyncio does not complain of it."""
-    if not future.cancelled():
-        future.exception()
 
 
 def _has_text(contact: str | None) -> bool:
