@@ -125,8 +125,12 @@ async def test_rows_of_a_slot_that_is_moving_or_gone_are_left_alone(shard: Rows,
     try:
         await shard.add("moving", days=31, states=("accepted",), slot=foreign)
         await shard.add("here", days=31, states=("accepted",))
+        days = "SELECT slot, gen_random_uuid(), '2026-01-01', 1 FROM unnest($1::smallint[]) AS t(slot)"
+        await shard.connection.execute(f"INSERT INTO recipient_day {days}", [foreign, shard.owned[0]])
         assert await shard.walk() == {"outbox": 1, "inbox": 1}
         assert await shard.left("outbox") == await shard.left("inbox") == {"moving"}
+        assert await Counts(shard.node, KEEP).delete_old(SystemClock()) == 1
+        assert await shard.connection.fetchval("SELECT slot FROM recipient_day") == foreign
     finally:
         await shard.connection.execute("DELETE FROM shard_slot WHERE slot = $1", foreign)
 
