@@ -62,7 +62,7 @@ class Providers:
         links = Links(settings.public)
         sms = SmsComposition(settings.sms, callback_url=links.status_callback)
         templates = templates_of(settings.notifications)
-        check(templates)
+        check(templates, settings.sms)
         self.composer = Composer(templates, self._documents, complete, sms, links.unsubscribe)
         maker = SlotMaker(settings.pools, metrics, clock)
         self.sms = maker.sms(sms_sections(settings), self._sms)

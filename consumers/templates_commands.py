@@ -1,5 +1,6 @@
 """`postorder templates`: what messages look like, and what is wrong with their templates."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,10 @@ from pipeline.errors import SettingsError
 from pipeline.notifications.mail.lint import lint
 from pipeline.notifications.mail.mime import MailWriter
 from pipeline.notifications.mail.samples import SAMPLE_TO, SAMPLE_URL, sample_variants
+from pipeline.notifications.mail.sms_lint import sms_notes
 from pipeline.notifications.mail.templates import Templates, templates_of
 from pipeline.notifications.notification import Attachment
-from pipeline.settings import EmailSettings, NotificationSettings, load_settings
+from pipeline.settings import EmailSettings, NotificationSettings, SmsSettings, load_settings
 from pipeline.storage.outbox import Claim, InvoiceDocument, Kind
 
 templates_app = typer.Typer(help="The texts of SMS and e-mails.", no_args_is_help=True)
@@ -22,16 +24,26 @@ templates_app = typer.Typer(help="The texts of SMS and e-mails.", no_args_is_hel
 @templates_app.command("lint")
 def lint_templates(config: ConfigOption = None) -> None:
     """Say what is wrong with the templates; exits 1 if anything is. The pipeline does not start then."""
-    notifications, _ = _settings(config)
+    notifications, _, sms = _settings(config)
     templates = templates_of(notifications)
-    problems = lint(templates)
+    problems = lint(templates, sms)
     for problem in problems:
         typer.echo(problem, err=True)
-    for name in templates.rendered_each_time:
-        typer.echo(f"note: {name} does more with values than write them, which costs 0.2 ms a message")
+    for note in _notes(templates, is_whole=not problems):
+        typer.echo(f"note: {note}")
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{len(templates.names)} templates in {', '.join(templates.languages)}: nothing is wrong")
+
+
+def _notes(templates: Templates, *, is_whole: bool) -> Iterator[str]:
+    """Yield what is allowed, but may not be meant. Texts are looked at only if they can be rendered."""
+    for name in templates.rendered_each_time:
+        yield f"{name} does more with values than write them, which costs 0.2 ms a message"
+    for name in templates.unused:
+        yield f"{name} is used by no message and no template"
+    if is_whole:
+        yield from sms_notes(templates)
 
 
 @templates_app.command()
@@ -44,8 +56,11 @@ def preview(
     """Write messages about a made-up order: .eml as it would be sent, .txt and .html as they are read."""
     if kind and kind not in set(Kind):
         raise SettingsError([f"--kind: must be one of {', '.join(Kind)}, not {kind!r}"])
-    notifications, email = _settings(config)
+    notifications, email, _ = _settings(config)
     templates = templates_of(notifications)
+    if locale and not templates.locales.has(locale):
+        there_are = ", ".join(templates.languages)
+        raise SettingsError([f"--locale: there are no templates for {locale}, but for {there_are}"])
     writer = MailWriter(sender=email.from_address, sender_name=notifications.public_name)
     out.mkdir(parents=True, exist_ok=True)
     written = [
@@ -88,11 +103,11 @@ def _attachment(templates: Templates, claim: Claim, invoice: InvoiceDocument) ->
     return Attachment(filename="invoice.pdf", media_type="application/pdf", content=content)
 
 
-def _settings(config: Path | None) -> tuple[NotificationSettings, EmailSettings]:
+def _settings(config: Path | None) -> tuple[NotificationSettings, EmailSettings, SmsSettings]:
     """Return what templates need: of a settings file if there is one, else as shipped."""
     try:
         path = config_path(config)
     except SettingsError:
-        return NotificationSettings(), EmailSettings()
+        return NotificationSettings(), EmailSettings(), SmsSettings()
     settings = load_settings(path)
-    return settings.notifications, settings.email
+    return settings.notifications, settings.email, settings.sms

@@ -19,7 +19,9 @@ from pipeline.notifications.mail.lint import check, lint
 from pipeline.notifications.mail.locales import Locales, plural_form
 from pipeline.notifications.mail.quoted_printable import LINE_CHARS_MAX, encode_piece, join
 from pipeline.notifications.mail.samples import sample_claim, sample_variants
-from pipeline.notifications.mail.templates import RENDERED_CHARS_MAX, Templates
+from pipeline.notifications.mail.sandbox import RENDERED_CHARS_MAX
+from pipeline.notifications.mail.templates import Templates
+from pipeline.settings import SmsSettings
 from pipeline.storage.outbox import Kind
 
 LANGUAGES = ["de", "en", "es", "fr", "hi", "kk"]
@@ -36,7 +38,7 @@ def own(folder: Path, **files: str) -> Templates:
 
 def test_what_is_shipped_is_whole_and_rendered_once_per_shape() -> None:
     assert templates.languages == LANGUAGES
-    assert lint(templates) == []
+    assert lint(templates, SmsSettings()) == []
     assert templates.rendered_each_time == []
 
 
@@ -155,7 +157,7 @@ def test_ones_own_templates_stand_over_those_shipped(tmp_path: Path) -> None:
         en__order_email_dot_subject_dot_txt="Mine {{ number }}",
         **{"fr-CA__order_email_dot_subject_dot_txt": "La mienne {{ number }}"},
     )
-    check(mine)
+    check(mine, SmsSettings())
     assert mine.read(sample_claim(Kind.ORDER_EMAIL, "en")).subject == "Mine 1001"
     assert mine.read(sample_claim(Kind.ORDER_EMAIL, "fr-CA")).subject == "La mienne 1001"
     assert "Thank you, Ada!" in mine.read(sample_claim(Kind.ORDER_EMAIL, "en")).html
@@ -164,7 +166,7 @@ def test_ones_own_templates_stand_over_those_shipped(tmp_path: Path) -> None:
 
 def test_a_language_that_is_not_whole_is_named(tmp_path: Path) -> None:
     mine = own(tmp_path, it__order_email_dot_txt="Ciao")
-    problems = lint(mine)
+    problems = lint(mine, SmsSettings())
     assert "template it/order_email.html: is missing" in problems
     assert not any("it/order_email.txt" in problem for problem in problems)
     with pytest.raises(SettingsError, match="no such folder"):

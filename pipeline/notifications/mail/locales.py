@@ -109,15 +109,24 @@ class Locales:
 
     def __init__(self, languages: Iterable[str], default: str) -> None:
         self._languages = {_key(language): language for language in languages}
-        self._default = default
+        self.default = default
         self._styles: dict[tuple[str, str], Style] = {}
         self.find = lru_cache(_CACHED_MAX)(self._find)
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the default locale has templates, in its own language."""
+        return self.has(self.default)
+
+    def has(self, tag: str) -> bool:
+        """Tell whether a locale has templates in its own language."""
+        return any(key in self._languages for key in _prefixes(tag))
 
     def chain(self, wanted: str | None) -> list[str]:
         """Return the languages that have templates, best first."""
         tags = [
             tag
-            for tag in (wanted, self._default, _LAST_RESORT)
+            for tag in (wanted, self.default, _LAST_RESORT)
             if tag and len(tag) <= _CHARS_MAX and _TAG(tag)
         ]
         found = (self._languages.get(key) for tag in tags for key in _prefixes(tag))

@@ -79,13 +79,13 @@ def sample_variants(kind: Kind, locale: str) -> dict[str, Claim]:
     invoices = (first, replace(first, invoice_id="invoice-2", number="2026-0043"))
     return {
         "plain": plain,
-        "no name": sample_claim(kind, locale, name=""),
+        "without a name": sample_claim(kind, locale, name=""),
         "with its invoice": sample_claim(kind, locale, invoices=invoices[:1]),
         "with two invoices": sample_claim(kind, locale, invoices=invoices),
-        "one line more than is shown": sample_claim(kind, locale, lines=_json([line] * one_more)),
-        "more lines than are shown": sample_claim(kind, locale, lines=_json([line] * (one_more + 6))),
-        "no lines": sample_claim(kind, locale, lines="[]"),
-        "yen": sample_claim(kind, locale, currency="JPY", total="1200.0000"),
+        "one line longer than is shown": sample_claim(kind, locale, lines=_json([line] * one_more)),
+        "longer than is shown": sample_claim(kind, locale, lines=_json([line] * (one_more + 6))),
+        "without lines": sample_claim(kind, locale, lines="[]"),
+        "in yen": sample_claim(kind, locale, currency="JPY", total="1200.0000"),
         "long": long_claim(kind, locale),
     }
 

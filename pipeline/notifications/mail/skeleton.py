@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import chain
 
 import msgspec
-from jinja2 import Environment, nodes
+from jinja2 import Environment, TemplateNotFound, nodes
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import escape
 
@@ -81,7 +81,10 @@ def writes_values_only(environment: Environment, name: str) -> bool:
     """Tell whether a template, and those it extends, only write values out or ask whether there are any."""
     assert environment.loader is not None
     for _ in range(_PARENTS_MAX):
-        source, _, _ = environment.loader.get_source(environment, name)
+        try:
+            source, _, _ = environment.loader.get_source(environment, name)
+        except TemplateNotFound:
+            return False  # rendering it will say so
         is_plain, parent = _looked_at(source)
         if not is_plain or parent is None:
             return is_plain

@@ -6,38 +6,31 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from jinja2 import (
-    BaseLoader,
-    ChoiceLoader,
-    Environment,
-    FileSystemLoader,
-    PackageLoader,
-    PrefixLoader,
-    StrictUndefined,
-    Template,
-    TemplateError,
-    TemplateNotFound,
-    TemplateSyntaxError,
-    select_autoescape,
-)
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError, nodes
+from jinja2.meta import find_referenced_templates
 
-from pipeline.errors import RejectedError, SettingsError
+from pipeline.errors import RejectedError
 from pipeline.notifications.mail.invoice import Invoice, InvoiceLabels
 from pipeline.notifications.mail.locales import Locales, Style
 from pipeline.notifications.mail.mime import alternatives
 from pipeline.notifications.mail.plain_lines import folded
 from pipeline.notifications.mail.quoted_printable import Piece, encode, encode_piece
+from pipeline.notifications.mail.sandbox import RENDERED_CHARS_MAX
 from pipeline.notifications.mail.skeleton import Skeleton, encoded_values, marked, writes_values_only
+from pipeline.notifications.mail.template_files import (
+    SHIPPED,
+    compiled,
+    environment_of,
+    file_names,
+    read_labels,
+)
 from pipeline.notifications.mail.words import Words, invoice_of, one_line, sms_words_of, words_of
 from pipeline.notifications.notification import Attachment, Email, Sms
 from pipeline.settings import NotificationSettings
 from pipeline.storage.outbox import Claim, InvoiceDocument, Kind
 
 SUBJECT_CHARS_MAX = 200
-RENDERED_CHARS_MAX = 400_000  # of one part; a template that writes more is broken
 _SHAPES_MAX = 256  # skeletons kept of one template, a few kB each
-SHIPPED = "shipped"
 PARTS = {
     Kind.ORDER_SMS: (".txt",),
     Kind.ORDER_EMAIL: (".subject.txt", ".txt", ".html"),
@@ -52,6 +45,7 @@ _FAILURES = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -125,12 +119,12 @@ class Templates:
     ) -> None:
         self._shop = shop
         self._zone = ZoneInfo(time_zone)
-        self.environment = _environment(folder)
-        self._templates = _compiled(self.environment)
+        self.environment = environment_of(folder)
+        self._templates = compiled(self.environment)
         languages = {found["language"] for name in self._templates if (found := _NAME(name))}
         self.locales = Locales(languages, default_locale)
         self._parts = {name: self._part_of(name) for name in self._templates if _NAME(name)}
-        self.labels = _read_labels(self.environment, languages)
+        self.labels = read_labels(self.environment, languages)
         self._found: dict[tuple[str, Kind, str], _Part] = {}
 
     @property
@@ -142,6 +136,24 @@ class Templates:
     def languages(self) -> list[str]:
         """The languages that have templates."""
         return sorted({found["language"] for name in self._templates if (found := _NAME(name))})
+
+    @property
+    def unused(self) -> list[str]:
+        """The names of files that no message and no template asks for: misspelt ones, most likely."""
+        asked_for = {
+            str(asked).removeprefix(f"{SHIPPED}/")
+            for name in self._templates
+            for asked in find_referenced_templates(self.syntax(name))
+        }
+        words = {f"{language}/invoice.toml" for language in self.labels}
+        used = self._parts.keys() | asked_for | words
+        return [name for name in file_names(self.environment) if name not in used]
+
+    def syntax(self, name: str) -> nodes.Template:
+        """Return the syntax tree of a template."""
+        assert self.environment.loader is not None
+        source, _, _ = self.environment.loader.get_source(self.environment, name)
+        return self.environment.parse(source, name)
 
     @property
     def rendered_each_time(self) -> list[str]:
@@ -221,24 +233,6 @@ class Templates:
         return part
 
 
-def _read_labels(environment: Environment, languages: set[str]) -> dict[str, InvoiceLabels]:
-    """Return the words of invoices of the languages that have them."""
-    assert environment.loader is not None
-    labels, problems = {}, []
-    for language in sorted(languages):
-        name = f"{language}/invoice.toml"
-        try:
-            source, _, _ = environment.loader.get_source(environment, name)
-            labels[language] = msgspec.toml.decode(source, type=InvoiceLabels)
-        except TemplateNotFound:
-            continue
-        except msgspec.DecodeError as error:
-            problems.append(f"template {name}: {error}")
-    if problems:
-        raise SettingsError(problems)
-    return labels
-
-
 def templates_of(settings: NotificationSettings) -> Templates:
     """Return the templates that the settings ask for."""
     return Templates(
@@ -261,37 +255,3 @@ def _subject(text: str) -> str:
 
 def _mail_kind(claim: Claim) -> Kind:
     return Kind.INVOICE_EMAIL if claim.kind is Kind.INVOICE_EMAIL else Kind.ORDER_EMAIL
-
-
-def _environment(folder: Path | None) -> ImmutableSandboxedEnvironment:
-    shipped = PackageLoader("pipeline.notifications.mail", "message_templates")
-    loaders: list[BaseLoader] = [shipped, PrefixLoader({SHIPPED: shipped})]
-    if folder is not None:
-        if not folder.is_dir():
-            raise SettingsError([f"notifications.templates_dir: {folder}: no such folder"])
-        loaders.insert(0, FileSystemLoader(folder))
-    return ImmutableSandboxedEnvironment(
-        loader=ChoiceLoader(loaders),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-        cache_size=-1,
-    )
-
-
-def _compiled(environment: ImmutableSandboxedEnvironment) -> dict[str, Template]:
-    compiled, problems = {}, []
-    for name in environment.list_templates(filter_func=lambda name: name.endswith((".txt", ".html"))):
-        if name.startswith(f"{SHIPPED}/"):
-            continue  # the same files again
-        try:
-            compiled[name] = environment.get_template(name)
-        except TemplateSyntaxError as error:
-            problems.append(f"template {error.name or name}, line {error.lineno}: {error.message}")
-        except (TemplateError, UnicodeDecodeError, RecursionError) as error:
-            problems.append(f"template {name}: {error}")
-    if problems:
-        raise SettingsError(problems)
-    return compiled
