@@ -187,6 +187,12 @@ class CallbackError(PostorderError):
     """A callback that is genuine but cannot be read. The text says what is wrong and quotes nothing."""
 
 
+class CallbackUnavailableError(PostorderError):
+    """What a callback's proof needs cannot be had just now. Nothing was done; the sender comes again."""
+
+    retryable = True
+
+
 class BusyError(PostorderError):
     """As much is under way as is allowed at once. Nothing was done; come again."""
 

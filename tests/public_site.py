@@ -1,7 +1,7 @@
 """The public listener on a free port, with sinks that remember; and raw requests to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.clock import SystemClock
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.callbacks.seals import Seals
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
+from pipeline.notifications.mail.bounces import Bounce
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import PublicSettings, Settings, ShardSettings, SmsSettings
 from pipeline.storage.effects import ProviderStatus
@@ -50,6 +51,7 @@ class Remembered:
         self.reports: list[str] = []
         self.unsubscribed: list[UUID] = []
         self.bounces: list[bytes] = []
+        self.reported: list[Bounce] = []
         self.failure: Exception | None = None
         self.go = asyncio.Event()
         self.go.set()
@@ -79,6 +81,10 @@ class Remembered:
     async def take_bounce(self, raw: bytes) -> None:
         await self._wait()
         self.bounces.append(raw)
+
+    async def take_reports(self, reports: Sequence[Bounce]) -> None:
+        await self._wait()
+        self.reported += reports
 
 
 class Site:
@@ -209,6 +215,7 @@ async def running_site(**changes: Any) -> AsyncIterator[Site]:
             set_recipient=remembered.set_recipient,
             unsubscribe=remembered.unsubscribe,
             take_bounce=remembered.take_bounce,
+            take_reports=remembered.take_reports,
         ),
         metrics=metrics,
         clock=SystemClock(),

@@ -16,6 +16,8 @@ _ONCE: Final = frozenset(
     {
         *(b"content-encoding", b"content-length", b"content-type", b"host", b"transfer-encoding"),
         *(b"webhook-id", b"webhook-signature", b"webhook-timestamp", b"x-twilio-signature"),
+        b"x-twilio-email-event-webhook-signature",
+        b"x-twilio-email-event-webhook-timestamp",
     }
 )
 _HEADERS: Final = {
@@ -30,6 +32,7 @@ _KINDS: Final = {
     b"/twilio/inbound": "inbound",
     b"/unsubscribe/": "unsubscribe",
     b"/mail/bounces": "bounce",
+    b"/mail/events/": "bounce",
 }
 
 Observe = Callable[[str, int, float], None]

@@ -12,6 +12,7 @@ T = TypeVar("T")
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
+TEXT: Final = "text/plain"
 MESSAGE: Final = "message/rfc822"
 
 AnyRequest = Request[Any, Any, Any]

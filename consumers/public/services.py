@@ -28,6 +28,7 @@ from pipeline.notifications.callbacks.twilio_signature import TwilioSignatures
 from pipeline.notifications.callbacks.twilio_words import InboundReader
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
+from pipeline.notifications.mail.bounces import Bounce
 from pipeline.notifications.rules.bounce_book import BounceBook, message_id_domains
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.sms.error_table import ErrorTable
@@ -49,6 +50,10 @@ _OUTCOMES: Final = {
 }
 
 
+TakeReports = Callable[[Sequence[Bounce]], Awaitable[object]]
+"""Takes what relays report of mails; durable on return. Raises retryable errors."""
+
+
 class Sinks(msgspec.Struct, frozen=True, kw_only=True):
     """Where what is taken goes. Each returns when it is durable, and raises retryable errors."""
 
@@ -56,6 +61,7 @@ class Sinks(msgspec.Struct, frozen=True, kw_only=True):
     set_recipient: SetRecipient
     unsubscribe: Unsubscribe
     take_bounce: TakeBounce
+    take_reports: TakeReports
 
 
 def public_services(
@@ -86,6 +92,7 @@ def public_services(
         set_recipient=recipients.set,
         unsubscribe=unsubscribe,
         take_bounce=bounces.take,
+        take_reports=bounces.take_reports,
     )
     return [book, public_listener(settings, sinks, metrics=metrics, clock=clock, tasks=new_tasks())]
 
@@ -145,7 +152,27 @@ def _routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHan
             patience,
             bytes_max=public.bounce_bytes_max,
         ),
+        *_relay_routes(settings, sinks.take_reports, clock, patience),
     ]
+
+
+def _relay_routes(
+    settings: Settings, take: TakeReports, clock: Clock, patience: Patience
+) -> list[HTTPRouteHandler]:
+    """Return the routes of the relays that are configured: only they need the library of their signatures."""
+    public, routes = settings.public, []
+    if not (public.sendgrid_keys or public.sns_topics):
+        return []
+    from consumers.public import fetching, relay_routes  # noqa: PLC0415  # see above
+
+    domains, bytes_max = message_id_domains(settings), public.bounce_bytes_max
+    if public.sendgrid_keys:
+        signatures = relay_routes.SendGridSignatures(public.sendgrid_keys, clock)
+        routes += [relay_routes.sendgrid_route(signatures, take, domains, patience, bytes_max=bytes_max)]
+    if public.sns_topics:
+        topics = relay_routes.SnsTopics(public.sns_topics, fetching.fetch, clock)
+        routes += [relay_routes.ses_route(topics, take, domains, patience, bytes_max=bytes_max)]
+    return routes
 
 
 def _sms_accounts(settings: Settings) -> dict[str, str]:

@@ -26,6 +26,14 @@ class PublicSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ""
     )
     bounce_secret_previous: Annotated[str, about("a secret: the one before, still accepted")] = ""
+    sendgrid_keys: Annotated[
+        tuple[str, ...],
+        about("verification keys of SendGrid's signed event webhook; empty: its events are not taken"),
+    ] = ()
+    sns_topics: Annotated[
+        tuple[str, ...],
+        about("ARNs of SNS topics whose notifications of Amazon SES are taken; empty: none are"),
+    ] = ()
     twilio_token_other: Annotated[
         str, about("a secret: a second auth token that may sign callbacks, while the token is being changed")
     ] = ""

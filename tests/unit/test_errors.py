@@ -16,6 +16,7 @@ RETRYABLE = {
     "HeldBackError",
     "DocumentUnavailableError",
     "BusyError",
+    "CallbackUnavailableError",
 }
 FINAL = {
     "PostorderError",

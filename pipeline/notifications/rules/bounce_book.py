@@ -6,7 +6,7 @@ address that this mail went to.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import structlog
@@ -32,6 +32,7 @@ _ALL_SLOTS = range(SLOT_COUNT)
 _ORDERS_MAIL = 2  # the last byte of its effect id; the first 15 tell the order's slot
 _MOVING_S = 0.02
 _TRIES = 50
+_AT_ONCE = 16
 
 
 def message_id_domains(settings: Settings) -> frozenset[str]:
@@ -58,13 +59,24 @@ class BounceBook:
         `taken_off` for each address that gets nothing any more. Raises a retryable error when a shard is
         away.
         """
+        return await self.take_reports(await asyncio.to_thread(read_bounces, raw, self._domains))
+
+    async def take_reports(self, bounces: Sequence[Bounce]) -> Counter[str]:
+        """Take what was reported of mails; see `take`. One that fails keeps none from the others."""
         outcomes: Counter[str] = Counter()
-        bounces = await asyncio.to_thread(read_bounces, raw, self._domains)
-        for bounce in bounces:
-            outcomes.update(await self._take(bounce))
+        failures = []
+        for first in range(0, len(bounces), _AT_ONCE):
+            some = bounces[first : first + _AT_ONCE]
+            for found in await asyncio.gather(*map(self._take, some), return_exceptions=True):
+                if isinstance(found, BaseException):
+                    failures.append(found)
+                else:
+                    outcomes.update(found)
         if not bounces:
             outcomes["no_bounce"] += 1
         log.info("bounce.taken", **outcomes)
+        if failures:
+            raise failures[0]
         return outcomes
 
     async def _take(self, bounce: Bounce) -> Counter[str]:
