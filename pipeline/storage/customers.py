@@ -72,13 +72,16 @@ async def store_customers(connection: PoolConnectionProxy, rows: Sequence[Custom
     )
 
 
-async def read_persons(node: Node, wanted: Sequence[tuple[int, str]]) -> PersonsRead:
+async def read_persons(
+    node: Node, wanted: Sequence[tuple[int, str]], *, asks_lsn: bool = True
+) -> PersonsRead:
     """Return what one server knows of persons, given as slot and customer id.
 
-    Raises StorageUnavailableError, StorageTimeoutError.
+    `asks_lsn`: how far it is as well, which is nothing to ask a primary: a round trip more. Raises
+    StorageUnavailableError, StorageTimeoutError.
     """
     async with node.connection() as connection:
-        lsn = await connection.fetchval(STATEMENTS["replayed_up_to"])
+        lsn = await connection.fetchval(STATEMENTS["replayed_up_to"]) if asks_lsn else None
         rows = await connection.fetch(STATEMENTS["read_persons"], *_columns(wanted, 2))
     return PersonsRead(
         {row["customer_id"]: _person(row) for row in rows if row["owned"]},

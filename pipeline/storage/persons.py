@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 _ALL_SLOTS = frozenset(range(SLOT_COUNT))
 _REPLICA_PATIENCE_S = 0.5
-_REPLICA_REST_S = 5.0  # not asked again so soon after it failed
+_REST_S = 5.0  # who failed is not asked again so soon
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ class _Replica:
         try:
             return reading.result()
         except PostorderError:
-            self._rests_until = self._clock.monotonic() + _REPLICA_REST_S
+            self._rests_until = self._clock.monotonic() + _REST_S
             raise
 
     async def _read(self, wanted: Sequence[tuple[int, str]]) -> PersonsRead:
@@ -95,7 +95,7 @@ class _Replica:
 
     def _forget(self, reading: "asyncio.Task[PersonsRead]") -> None:
         self._overdue = None
-        self._rests_until = self._clock.monotonic() + _REPLICA_REST_S
+        self._rests_until = self._clock.monotonic() + _REST_S
         if not reading.cancelled():
             reading.exception()  # looked at, so that asyncio does not complain of it
 
@@ -118,6 +118,7 @@ class Persons:
         self._tasks = tasks
         self._heard: dict[str, _Heard] = {}
         self._replicas: dict[str, _Replica] = {}
+        self._rests_until: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"Persons(listening to {', '.join(self._heard) or 'nobody'})"
@@ -142,27 +143,42 @@ class Persons:
         """Return what a shard knows of persons, given as slot and customer id.
 
         While the primary is away, a replica's word is taken without proof: nothing new is stored meanwhile.
-        Raises StorageUnavailableError or StorageTimeoutError when neither answers.
+        So that not every message waits for its time-out, a primary that failed and that nobody hears is not
+        asked for a while. Raises StorageUnavailableError or StorageTimeoutError when neither answers.
         """
         shard = self._cluster[name]
-        heard = self._heard.get(name)
-        required = heard.required([slot for slot, _ in wanted]) if heard else None
         replica = self._replica(shard)
-        if replica is not None and required is not None:
-            try:
-                found = await replica.read(wanted)
-            except PostorderError as error:
-                log.debug("persons.replica_away", shard=name, error=str(error))
-            else:
-                if found.lsn is None or found.lsn >= required:
-                    return Answer(found, is_current=True)
+        if replica is not None and (answer := await self._from_replica(name, replica, wanted)) is not None:
+            return answer
+        is_heard = name in self._heard
         try:
-            return Answer(await read_persons(shard.primary, wanted), is_current=heard is not None)
+            found = await read_persons(shard.primary, wanted, asks_lsn=False)
+            return Answer(found, is_current=is_heard)
         except PostorderError as error:
             if replica is None or not error.retryable:
                 raise
             log.debug("persons.primary_away", shard=name, error=str(error))
+            self._rests_until[name] = self._clock.monotonic() + _REST_S
             return Answer(await replica.read(wanted), is_current=False)
+
+    async def _from_replica(
+        self, name: str, replica: _Replica, wanted: Sequence[tuple[int, str]]
+    ) -> Answer | None:
+        """Return a replica's answer, if it counts."""
+        heard = self._heard.get(name)
+        required = heard.required([slot for slot, _ in wanted]) if heard else None
+        primary_rests = heard is None and self._clock.monotonic() < self._rests_until.get(name, 0.0)
+        if required is None and not primary_rests:
+            return None
+        try:
+            found = await replica.read(wanted)
+        except PostorderError as error:
+            log.debug("persons.replica_away", shard=name, error=str(error))
+            return None
+        if required is None:
+            return Answer(found, is_current=False)
+        is_proven = found.lsn is None or found.lsn >= required
+        return Answer(found, is_current=True) if is_proven else None
 
     def _replica(self, shard: Shard) -> _Replica | None:
         if shard.replica is None:
