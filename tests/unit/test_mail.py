@@ -1,6 +1,7 @@
 """Mails as a reader sees them: whatever an order holds, the same headers, recipient and parts."""
 
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import orjson
 import pytest
@@ -20,7 +21,7 @@ from mail_reading import (
 )
 
 from pipeline.errors import RejectedError
-from pipeline.notifications.mail.mime import header_text
+from pipeline.notifications.mail.mime import header_date, header_text
 from pipeline.notifications.mail.words import one_line
 from pipeline.notifications.notification import Attachment
 
@@ -125,6 +126,12 @@ def test_a_mail_sent_again_is_the_same_bytes() -> None:
 
     assert write(datetime(2026, 1, 1, tzinfo=UTC)) == write(datetime(2026, 5, 5, tzinfo=UTC))
     assert b"\r\nMessage-ID: <00000000000000000000000000000001@shop.example>\r\n" in write(NOW)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**33).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
+def test_a_date_is_written_as_the_standard_library_does(moment: datetime) -> None:
+    assert header_date(moment) == format_datetime(moment)
 
 
 def test_one_click_unsubscribing_has_both_headers_and_a_link() -> None:

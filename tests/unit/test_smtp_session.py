@@ -145,6 +145,31 @@ async def test_a_reply_that_comes_late_is_no_reply_to_the_next_mail() -> None:
         await provider.close()
 
 
+async def test_the_time_of_each_mail_counts_from_its_own_beginning() -> None:
+    """One timer serves them all: it must end no connection that is idle, and no mail early or never."""
+    silent: list[str] = []
+
+    def answer(line: str) -> bytes | None:
+        return b"" if line in silent else plain(line)
+
+    plain = answers()
+    async with scripted(answer) as (relay, port):
+        provider = provider_on(port, timeout_s=0.6)
+        assert await outcome(provider, mail("a@example.com")) == "accepted"
+        [session] = provider._idle
+        fired = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.7, fired.set)  # after the timer of the first mail
+        await fired.wait()
+        assert session.is_idle
+        assert await outcome(provider, mail("b@example.com")) == "accepted"
+        silent.append("RCPT TO:<c@example.com>")
+        began = monotonic()
+        assert await outcome(provider, mail("c@example.com")) == "ThrottledError timeout"
+        assert 0.6 <= monotonic() - began < 3
+        assert relay.connections == 1
+        await provider.close()
+
+
 async def test_a_lease_that_is_over_lets_nothing_out() -> None:
     async with scripted(answers()) as (relay, port):
         provider = provider_on(port)

@@ -21,8 +21,12 @@ def encode_piece(text: str) -> Piece:
         content = text.encode()
         content = content[:-1] + b"=20" if content.endswith(b" ") else content
         return content, len(content), -1
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    content = b2a_qp(lines.encode("utf-8", "replace"), istext=True).replace(_BARE_BREAK, SOFT_BREAK)
+    if "\n" in text or "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+    content = b2a_qp(text.encode("utf-8", "replace"), istext=True)
+    if len(content) < LINE_CHARS_MAX and b"\n" not in content:
+        return content, len(content), -1
+    content = content.replace(_BARE_BREAK, SOFT_BREAK)
     if len(content) - content.rfind(b"\n") > LINE_CHARS_MAX:
         content = _with_room(content)
     if b"\r\n" not in content:

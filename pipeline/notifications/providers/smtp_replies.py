@@ -4,8 +4,9 @@ import re
 from typing import NamedTuple
 
 REPLY_BYTES_MAX = 32_768  # one reply with all its lines; real ones have a few hundred
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n]*))?\r?\n")
-_ENHANCED = re.compile(rb"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")
+_LINE = re.compile(
+    rb"([2-5][0-9][0-9])(?:([ -])(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?=[ \r\n]))?[^\r\n]*)?\r?\n"
+)
 
 
 class Reply(NamedTuple):
@@ -59,12 +60,11 @@ class ReplyReader:
         found = _LINE.fullmatch(line)
         if found is None:
             raise NotAReplyError("not a line of a reply")
-        code, mark, text = found.groups()
+        code, mark, enhanced = found.groups()
         if self._code and code != self._code:
             raise NotAReplyError("a reply of two codes")
-        enhanced = _ENHANCED.match(text or b"")
         if enhanced and not self._enhanced:
-            self._enhanced = enhanced[0].decode()
+            self._enhanced = enhanced.decode()
         if mark == b"-":
             self._code = code
             self._bytes += len(line)

@@ -48,6 +48,9 @@ class Stage(Enum):
     CLOSED = auto()
 
 
+_UNDER_WAY = frozenset((Stage.ENVELOPE, Stage.TEXT, Stage.NO_TEXT))
+
+
 class SmtpSession(asyncio.Protocol):
     """One connection, one mail at a time.
 
@@ -127,7 +130,9 @@ class SmtpSession(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        self._stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._stage = Stage.CLOSED
         self._transport.abort()
 
@@ -150,12 +155,14 @@ class SmtpSession(asyncio.Protocol):
         """End whatever was under way."""
         self._give_up("connection_lost")
 
-    def _time_out(self) -> None:
-        left_s = self._deadline - self._loop.time()
-        if left_s > 0:
-            self._timer = self._loop.call_later(left_s, self._time_out)
+    def _look_at_the_time(self) -> None:
+        """End what is overdue. One timer serves many mails."""
+        self._timer = None
+        if self._stage not in _UNDER_WAY:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._look_at_the_time)
         else:
-            self._timer = None
             self._give_up("timeout")
 
     # --- one mail ----------------------------------------------------------------------------------
@@ -176,7 +183,8 @@ class SmtpSession(asyncio.Protocol):
         self._needs_reset = True
         self._stage = Stage.ENVELOPE
         self._deadline = self._loop.time() + self._timeout_s
-        self._timer = self._loop.call_later(self._timeout_s, self._time_out)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._look_at_the_time)
         first = len(commands) if self._pipelining else 1
         self._transport.write(b"".join(commands[:first]))
         self._commands = commands[first:]
@@ -278,21 +286,15 @@ class SmtpSession(asyncio.Protocol):
                 self.abort()
 
     def _end(self, error: ProviderError | None, *, is_sound: bool = True) -> None:
-        self._stop_timer()
         self._text = b""
-        self._stage = Stage.IDLE if is_sound else Stage.CLOSED
-        if not is_sound:
-            self._transport.abort()
-        outcome = self._outcome
-        self._outcome = None
+        if is_sound:
+            self._stage = Stage.IDLE
+        else:
+            self.abort()
+        outcome, self._outcome = self._outcome, None
         if outcome is None or outcome.done():
             return
-        if error is None:
-            outcome.set_result(None)
-        else:
+        if error is not None:
             outcome.set_exception(error)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        else:
+            outcome.set_result(None)
