@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-plans test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring fuzz check docs format lock clean
+.PHONY: help setup demo test test-plans test-looks test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -17,6 +17,9 @@ test: setup check ## the default test suite, under 10 minutes
 
 test-plans: setup ## the plans of the hot statements at a million orders, about a minute
 	@$(BIN)/pytest tests/integration/test_plans.py -m plans $(ARGS)
+
+test-looks: setup ## mails and pages in Chromium: contrast, widths; skipped without it, half a minute
+	@$(BIN)/pytest tests/acceptance/test_looks.py -m looks $(ARGS)
 
 test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
 	@$(BIN)/pytest tests/faults -m faults $(ARGS)
