@@ -28,9 +28,10 @@ def mails() -> dict[str, str]:
 
 
 def pages() -> dict[str, str]:
-    page = UnsubscribePage("Postorder Shop")
     return {
-        f"unsubscribe {language} {step}": page.page(step, language)[1]
+        f"unsubscribe {language} {step} {shop}": page.page(step, language)[1]
+        for shop in ("Postorder Shop", "W" * 60)
+        for page in [UnsubscribePage(shop)]
         for language in page.languages
         for step in ("ask", "done", "wrong")
     }
