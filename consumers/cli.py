@@ -20,6 +20,7 @@ from consumers.shards_commands import shards_app
 from consumers.stack_commands import stack_app
 from consumers.templates_commands import templates_app
 from consumers.timeline_command import timeline
+from loadtest.planning.plan_command import plan
 from pipeline.errors import PostorderError, SettingsError
 
 USAGE_ERROR = 2
@@ -36,6 +37,7 @@ app.add_typer(migrate_app, name="migrate")
 app.add_typer(get_app, name="get")
 app.add_typer(effects_app, name="effects")
 app.command()(timeline)
+app.command()(plan)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(recipients_app, name="recipients")
 app.add_typer(bounces_app, name="bounces")

@@ -1,0 +1,1 @@
+"""How many machines an amount of orders needs, from measured costs: `postorder plan`."""

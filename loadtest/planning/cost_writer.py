@@ -1,0 +1,212 @@
+"""A cost vector out of what the benchmarks measured. What none measured stays as it was."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from loadtest.planning.assumptions import load_assumptions
+from loadtest.planning.cost_sources import (
+    Files,
+    FootprintFile,
+    IntakeFile,
+    LadderFile,
+    NotificationsFile,
+    ReshardFile,
+    WriterFile,
+    from_file,
+)
+from loadtest.planning.costs import CostVector, Measured
+from loadtest.planning.latency import MEASURED_LINGER_S
+from loadtest.planning.loads import event_cost, formed_batch, transaction_s
+from loadtest.planning.queueing import service_from_waiting_s
+
+BATCH_EVENTS = 50
+"""Events in a message of the benchmark's second scenario."""
+_LANES_MEASURED = 4  # bench-writer: two shards, two transactions at once on each
+_SHARDS_MEASURED = 2
+_ROUNDS = 40
+
+
+def new_costs(earlier: CostVector, files: Files) -> CostVector:
+    """Return the vector with every figure that the files have, later steps by what earlier ones gave."""
+    costs = earlier
+    if files.writer is not None:
+        costs = msgspec.structs.replace(costs, **_of_writer(files.writer))
+    if files.intake is not None:
+        costs = msgspec.structs.replace(costs, **_of_intake(files.intake, costs))
+    if files.notifications is not None:
+        costs = msgspec.structs.replace(costs, **_of_notifications(files.notifications))
+    if files.reshard is not None:
+        costs = msgspec.structs.replace(costs, **_of_reshard(files.reshard))
+    if files.footprint is not None:
+        costs = msgspec.structs.replace(costs, **_of_footprint(files.footprint))
+    if files.ladder is not None:
+        costs = msgspec.structs.replace(costs, **_of_ladder(files.ladder))
+    elif files.intake is not None:
+        costs = msgspec.structs.replace(costs, turn_ms=_turn(files.intake, costs))
+    return costs
+
+
+def _of_writer(file: WriterFile) -> dict[str, Measured]:
+    """Return the cost of a transaction by itself, apart from the events in it."""
+    fits = {
+        "consumer_transaction_us": "client_us",
+        "primary_transaction_us": "primaries_us",
+        "replica_transaction_us": "replicas_us",
+    }
+    best: dict[int, tuple[float, str]] = {}
+    for one in file.figures:
+        total = one.client_us + one.primaries_us + one.replicas_us
+        best[one.batch] = min(best.get(one.batch, (total, one.way)), (total, one.way))
+    rows = [one for one in file.figures if best[one.batch][1] == one.way]
+    found = {
+        name: from_file(
+            file,
+            fixed_part((one.batch, getattr(one, key)) for one in rows),
+            "µs per transaction",
+            "least squares of event + transaction / batch over all sizes, the cheaper way of each",
+        )
+        for name, key in fits.items()
+    }
+    single = next(one for one in rows if one.batch == 1)
+    took_ms = single.wall_us * _LANES_MEASURED / 1000
+    note = "a batch of one, by the wall clock, four at once"
+    return {**found, "transaction_ms": from_file(file, took_ms, "ms", note)}
+
+
+def fixed_part(points: Iterable[tuple[int, float]]) -> float:
+    """Return t of `cost = e + t / batch` with the smallest relative errors."""
+    rows = [(1 / cost, 1 / batch / cost) for batch, cost in points if cost > 0]
+    aa, ab, bb = sum(a * a for a, _ in rows), sum(a * b for a, b in rows), sum(b * b for _, b in rows)
+    determinant = aa * bb - ab * ab
+    if not determinant:
+        return 0.0
+    return max(0.0, (aa * sum(b for _, b in rows) - ab * sum(a for a, _ in rows)) / determinant)
+
+
+def _of_intake(file: IntakeFile, costs: CostVector) -> dict[str, Measured]:
+    """Return costs per event and per message, of two scenarios that differ in events per message."""
+    single, batch = file.single, file.batch50
+
+    def without(flow_us: float, events_per_batch: float, transaction_us: float) -> float:
+        return max(0.0, flow_us - transaction_us / events_per_batch)
+
+    consumer = [
+        without(flow.cpu_us.consumers, flow.events_per_batch, costs.consumer_transaction_us.value)
+        for flow in (single, batch)
+    ]
+    pairs = {
+        "broker": (single.cpu_us.broker, batch.cpu_us.broker),
+        "consumer": (consumer[0], consumer[1]),
+        "publisher": (single.cpu_us.publisher, batch.cpu_us.publisher),
+    }
+    found: dict[str, Measured] = {}
+    for part, (one, many) in pairs.items():
+        message = max(0.0, (one - many) / (1 - 1 / BATCH_EVENTS))
+        note = (
+            f"single {one:.1f}, batches of {BATCH_EVENTS} {many:.1f}, transactions apart: event + message / n"
+        )
+        found[f"{part}_message_us"] = from_file(file, message, "µs per message", note)
+        found[f"{part}_event_us"] = from_file(file, max(0.0, one - message), "µs per event", note)
+    for part, key in (("primary", "primaries"), ("replica", "replicas")):
+        transaction = getattr(costs, f"{part}_transaction_us").value
+        value = without(getattr(single.cpu_us, key), single.events_per_batch, transaction)
+        note = f"single, without its share of a transaction of {single.events_per_batch:g} events"
+        found[f"{part}_event_us"] = from_file(file, value, "µs per event", note)
+    busy = single.events_per_s * (single.cpu_us.total + single.cpu_us.publisher) / 1e6 / cpus(file.machine)
+    note = "single events as fast as they go: CPU used, publisher included, of all there is"
+    found["saturation_share"] = from_file(file, min(1.0, busy), "share", note)
+    found["consumer_rss_mb"] = from_file(file, file.drain.consumer_rss_mb, "MB", "drain, the most seen")
+    return found
+
+
+def cpus(machine: str) -> int:
+    """Return the number of CPUs that a report's `machine` names; 1 when it names none."""
+    found = re.match(r"(\d+) CPU", machine)
+    return int(found[1]) if found else 1
+
+
+def busy_at(costs: CostVector, rate_per_s: float, cores: int) -> float:
+    """Return how busy the benchmark's machine is at a rate of single events: one consumer, two shards."""
+    busy = 0.5
+    for _ in range(_ROUNDS):
+        batch = formed_batch(
+            rate_per_s / _SHARDS_MEASURED,
+            MEASURED_LINGER_S,
+            transaction_s(costs, busy),
+            in_flight=load_assumptions().settings.batches_in_flight,
+            batch_max=load_assumptions().settings.batch_max,
+        )
+        each = event_cost(costs, batch=batch, events_per_message=1).total
+        each += costs.publisher_event_us.value + costs.publisher_message_us.value
+        busy = min(0.98, (busy + rate_per_s * each / 1e6 / cores) / 2)
+    return busy
+
+
+def _turn(file: IntakeFile, costs: CostVector) -> Measured:
+    """Return the service time that explains the open loop's p99 by the load that the costs give."""
+    loop, cores = file.open_loop, cpus(file.machine)
+    busy = busy_at(costs, loop.rate, cores)
+    wait_s = max(0.0, loop.p99_ms - costs.idle_p99_ms.value) / 1000
+    note = f"p99 {loop.p99_ms:g} ms at {loop.rate:g}/s, {busy:.0%} busy by the costs, by M/G/c"
+    return from_file(file, service_from_waiting_s(wait_s, cores, busy, 0.99) * 1000, "ms", note)
+
+
+def _of_ladder(file: LadderFile) -> dict[str, Measured]:
+    """Return idle p99 and turn of measured steps; the turn is the median over the steps that kept up."""
+    steps = sorted(file.steps, key=lambda step: step.rate_per_s)
+    kept = [step for step in steps if step.achieved_per_s >= 0.98 * step.rate_per_s]
+    idle_ms, cores = steps[0].p99_ms, cpus(file.machine)
+    turns = sorted(
+        turn
+        for step in kept[1:]
+        if (
+            turn := service_from_waiting_s(
+                max(0.0, step.p99_ms - idle_ms) / 1000, cores, step.busy_share, 0.99
+            )
+        )
+    )
+    found = {"idle_p99_ms": from_file(file, idle_ms, "ms", f"at {steps[0].rate_per_s:g}/s")}
+    if turns:
+        note = f"the median of {len(turns)} rates, by M/G/c from the measured load"
+        found["turn_ms"] = from_file(file, turns[len(turns) // 2] * 1000, "ms", note)
+    return found
+
+
+def _of_notifications(file: NotificationsFile) -> dict[str, Measured]:
+    found: dict[str, Measured] = {}
+    for name, drain in (("sms", file.sms), ("mail", file.email)):
+        for part, key in (("sender", "sender"), ("primary", "primaries"), ("replica", "replicas")):
+            note = "a full outbox sent, claims in the sets that result"
+            value = getattr(drain.cpu_us, key)
+            found[f"{name}_{part}_us"] = from_file(file, value, "µs per message", note)
+    rss = max(file.sms.sender_rss_mb, file.email.sender_rss_mb)
+    return {**found, "sender_rss_mb": from_file(file, rss, "MB", "the most seen")}
+
+
+def _of_reshard(file: ReshardFile) -> dict[str, Measured]:
+    changes = (file.add, file.remove)
+    rows_per_s = sum(change.rows for change in changes) / sum(change.move_s for change in changes)
+    pause_ms = max(change.stall_ms_p50 for change in changes)
+    return {
+        "moved_rows_per_s": from_file(file, rows_per_s, "rows/s", "copied and flipped, both changes"),
+        "moved_pause_ms": from_file(file, pause_ms, "ms", "median pause of a group, the longer of both"),
+    }
+
+
+def _of_footprint(file: FootprintFile) -> dict[str, Measured]:
+    notes = {
+        "event_bytes": ("bytes", "one event as published"),
+        "order_bytes": ("bytes", "tables and indexes of one copy: order, inbox row, SMS and mail"),
+        "invoice_bytes": ("bytes", "tables and indexes of one copy: invoice, inbox row"),
+        "wal_event_bytes": ("bytes", "WAL of storing an event"),
+        "wal_message_bytes": ("bytes", "WAL of sending a message"),
+    }
+    return {name: from_file(file, getattr(file, name), unit, note) for name, (unit, note) in notes.items()}
+
+
+def written_from(folder: Path) -> str:
+    """Return what to say of a folder with no results in it."""
+    return f"{folder}: no results: run `make bench-intake`, `make bench-writer`, `make bench-notifications`"
