@@ -116,7 +116,8 @@ WITH r AS (
                       ELSE now() END,
         attempts = o.attempts - CASE WHEN r.state = 'pending' AND NOT r.is_counted THEN 1 ELSE 0 END
     FROM r
-    WHERE o.slot = r.slot AND o.effect_id = r.effect_id AND o.claim_id = r.claim_id AND o.state = 'unknown'
+    WHERE o.slot = r.slot AND o.effect_id = r.effect_id AND o.claim_id = r.claim_id
+      AND CASE WHEN r.state IS NOT NULL THEN o.state = 'unknown' END  -- as in record_receipts
     RETURNING o.slot, o.effect_id, o.channel, o.state, r.provider, r.detail
 ), noted AS (
     INSERT INTO effect_note (slot, effect_id, what, provider, detail, actor)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from real_stack import Bench
 
 from pipeline.errors import SlotsMovedError
 from pipeline.storage.outbox import Claim, State
+from pipeline.storage.statements import EFFECTS, OUTBOX
 
 pytestmark = pytest.mark.integration
 
@@ -84,3 +86,49 @@ async def test_a_receipt_that_is_in_a_set_twice_is_recorded_once(bench: Bench) -
     recorded = await ledger.outbox.record(ledger.channel, [accepted(claim), accepted(claim)])
     assert recorded == ({State.ACCEPTED: 1}, 0)
     assert await ledger.states() == ["accepted"]
+
+
+MESSAGES = """
+INSERT INTO outbox (slot, effect_id, order_id, channel, kind, state, expires_at, claim_id, accepted_at)
+SELECT slot_of(id), effect_id_of(id, 1), id, 'sms', 'order_sms', $1, now() + interval '1 day', $2, now()
+FROM generate_series(1, $3::int) AS g(n), LATERAL (SELECT $1 || '-' || n AS id) AS named"""
+INVOICES = """
+INSERT INTO invoices (slot, order_id, invoice_id, currency, total, issued_at, media_type, effect_id,
+                      event_source, event_id)
+SELECT slot, order_id, 'i-' || order_id, 'EUR', 1, now(), 'application/pdf',
+       CASE WHEN state = 'accepted' THEN effect_id END, '/tests', order_id FROM outbox WHERE state = $1"""
+
+
+@pytest.mark.parametrize("name", ["record_receipts", "late_receipts", "conclude", "carry_invoices"])
+async def test_rows_are_found_by_their_key_whatever_the_statistics_say(bench: Bench, name: str) -> None:
+    """By those of an hour in which all was sent, the whole table was compared with each receipt of a set."""
+    async with bench.cluster["shard0"].primary.connection() as connection:
+        for state, count in (("accepted", 500), ("unknown", 3000)):
+            await connection.execute(MESSAGES, state, uuid4(), count)
+            await connection.execute(INVOICES, state)
+            if state == "accepted":
+                await connection.execute("ANALYZE outbox; ANALYZE invoices")
+        rows = await connection.fetch(
+            "SELECT slot, effect_id, order_id, claim_id FROM outbox WHERE state = 'unknown' LIMIT 45"
+        )
+        slots, effects, orders, claims = (list(column) for column in zip(*rows, strict=True))
+        none, no, yes = [None] * 45, [False] * 45, [True] * 45
+        receipts = [slots, effects, claims, ["accepted"] * 45, none, none, none, none, none, no]
+        values = {
+            "record_receipts": receipts,
+            "late_receipts": receipts,
+            "conclude": [slots, effects, claims, ["accepted"] * 45, *([none] * 4), ["x"] * 45, none, no],
+            "carry_invoices": [slots, effects, orders, yes],
+        }
+        statement = await connection.prepare({**OUTBOX, **EFFECTS}[name])
+        transaction = connection.transaction()
+        await transaction.start()
+        [explained] = await statement.explain(*values[name], analyze=True)
+        await transaction.rollback()
+    assert compared_in_vain(explained["Plan"]) < 3000
+
+
+def compared_in_vain(plan: dict[str, Any]) -> int:
+    """How many pairs of rows were looked at that did not belong together."""
+    here = plan.get("Rows Removed by Join Filter", 0) * plan.get("Actual Loops", 1)
+    return max(here, *(compared_in_vain(child) for child in plan.get("Plans", ())), 0)
