@@ -1,0 +1,200 @@
+"""docker-compose.yml, as far as can be known without a container engine."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from deployment import DEPLOY, ROOT, compose, vendored, violations
+
+from consumers.cli import app
+from consumers.roles import Role
+from pipeline.dsn import parse_dsn
+from pipeline.settings import Settings, load_settings
+from stack.smtp import sink
+from stack.twilio import emulator
+
+SERVICES = compose()["services"]
+JOBS = ("certificates", "migrate", "topology")
+STAND_INS = {"mail-sink": sink, "twilio-emulator": emulator}
+
+
+def long_lived() -> list[str]:
+    return [name for name in SERVICES if name not in JOBS]
+
+
+def seconds(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(s|m)", text).groups()
+    return int(number) * {"s": 1, "m": 60}[unit]
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secrets, made by the script of the guide."""
+    folder = tmp_path_factory.mktemp("compose") / "secrets"
+    subprocess.run(["sh", DEPLOY / "docker" / "make-secrets.sh", folder], check=True, timeout=30)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The composition's settings, read by the program itself."""
+    text = (DEPLOY / "docker" / "postorder.toml").read_text(encoding="utf-8")
+    path = tmp_path_factory.mktemp("settings") / "postorder.toml"
+    path.write_text(text.replace("/run/secrets", str(secrets)), encoding="utf-8")
+    return load_settings(path, {})
+
+
+def test_is_valid_by_the_compose_specification() -> None:
+    assert violations(compose(), vendored("compose-spec")) == []
+
+
+def test_the_schema_would_notice() -> None:
+    broken = compose()
+    broken["services"]["orders"]["stop_grace_perod"] = "40s"
+    assert violations(broken, vendored("compose-spec"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "pid", "ipc", "devices", "userns_mode"} & set(service)
+    assert 0 < service["pids_limit"] <= 1024
+    # The image of the program has a user of its own; see test_deploy_images.
+    assert re.fullmatch(r"[1-9]\d*:\d+", service.get("user", "")) or service["image"].startswith("postorder:")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_image_has_an_exact_version(name: str) -> None:
+    image = SERVICES[name]["image"]
+    assert re.search(r":v?\d+\.\d+(\.\d+)?([-a-z0-9.]*)?(@sha256:[0-9a-f]{64})?$", image), image
+
+
+@pytest.mark.parametrize("name", long_lived())
+def test_every_service_has_limits_and_a_health_check_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+    limits = service["deploy"]["resources"]["limits"]
+    assert set(limits) == {"cpus", "memory"}
+    assert service["restart"] == "unless-stopped"
+    if name != "edge":  # the image has no client; its answer is looked at through the others
+        assert service["healthcheck"]["test"][0] == "CMD"
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_jobs_run_once_and_somebody_waits_for_them(name: str) -> None:
+    assert SERVICES[name]["restart"] == "no"
+    waiting = [other for other in SERVICES.values() if name in other.get("depends_on", {})]
+    assert waiting
+    for other in waiting:
+        assert other["depends_on"][name]["condition"] == "service_completed_successfully"
+
+
+def test_nothing_is_published_but_on_loopback() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
+
+
+def test_only_what_is_published_has_a_network_with_a_way_out() -> None:
+    assert compose()["networks"]["backend"] == {"internal": True}
+    for name, service in SERVICES.items():
+        assert ("published" in service.get("networks", [])) == bool(service.get("ports")), name
+
+
+def test_everything_that_is_named_is_there() -> None:
+    document = compose()
+    for name, service in SERVICES.items():
+        for kind in ("configs", "secrets"):
+            used = [item if isinstance(item, str) else item["source"] for item in service.get(kind, [])]
+            assert set(used) <= set(document[kind]), name
+        sources = [volume.partition(":")[0] for volume in service.get("volumes", [])]
+        assert {source for source in sources if not source.startswith("./")} <= set(document["volumes"]), name
+        assert set(service.get("depends_on", {})) <= set(SERVICES), name
+    for config in document["configs"].values():
+        assert (ROOT / config["file"]).is_file(), config
+
+
+def test_no_secret_and_no_config_is_left_unused() -> None:
+    document = compose()
+    for kind in ("configs", "secrets", "volumes"):
+        used = set()
+        for service in SERVICES.values():
+            for item in service.get(kind, []):
+                used.add(item["source"] if isinstance(item, dict) else item.partition(":")[0])
+        assert set(document[kind]) <= used, kind
+
+
+def test_the_script_makes_every_secret_once(secrets: Path) -> None:
+    wanted = {Path(secret["file"]).name for secret in compose()["secrets"].values()}
+    before = {path.name: path.read_text() for path in secrets.iterdir()}
+    assert set(before) == wanted
+    assert secrets.stat().st_mode & 0o777 == 0o700
+    subprocess.run(["sh", DEPLOY / "docker" / "make-secrets.sh", secrets], check=True, timeout=30)
+    assert {path.name: path.read_text() for path in secrets.iterdir()} == before
+    assert len(set(before.values())) == len(before)
+    assert f"default_pass = {before['amqp_password']}\n" in before["rabbitmq_user.conf"]
+
+
+def test_the_program_takes_its_settings_and_they_name_services(settings: Settings) -> None:
+    hosts = {
+        address.host
+        for shard in settings.shards
+        for dsn in (shard.primary, shard.replica)
+        for address in parse_dsn(dsn).addresses
+    }
+    assert hosts == {name for name in SERVICES if name.startswith("shard")}
+    assert settings.amqp.url == "amqp://postorder@rabbitmq:5672/"
+    aliases = {
+        alias
+        for service in SERVICES.values()
+        if isinstance(service.get("networks"), dict)
+        for alias in (service["networks"]["backend"] or {}).get("aliases", [])
+    }
+    certified = set(SERVICES["certificates"]["command"])
+    assert {settings.email.host, "twilio.postorder.test", "hooks.postorder.test"} <= aliases & certified
+    assert settings.public.base_url == "https://hooks.postorder.test:8443"
+    assert settings.ops.metrics_port == 9464
+
+
+def test_every_role_runs_and_drains_before_it_is_killed(settings: Settings) -> None:
+    roles = {}
+    for name, service in SERVICES.items():
+        if service["image"].startswith("postorder:") and service.get("command", [""])[0] == "run":
+            assert service["command"][1] == "--only"
+            roles[name] = set(service["command"][2].split(","))
+            assert service["stop_signal"] == "SIGTERM"
+            assert seconds(service["stop_grace_period"]) >= settings.ops.drain_timeout_s + 10, name
+    named = set().union(*roles.values())
+    assert {"order-processed", "invoice-generated", "customer-updated", "notifications", "public"} <= named
+    assert named <= set(Role)
+
+
+@pytest.mark.parametrize("name", ["migrate", "topology"])
+def test_jobs_are_commands_of_the_program(name: str) -> None:
+    command: Any = typer.main.get_command(app)
+    for word in SERVICES[name]["command"]:
+        command = command.commands[word]
+    assert command.callback
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_stand_ins_understand_their_arguments(name: str) -> None:
+    service = SERVICES[name]
+    words = [str(word) for word in service["entrypoint"] if name == "mail-sink"][3:] + service["command"]
+    options = STAND_INS[name].read_arguments(words)
+    assert options.host == "0.0.0.0"
+    assert f"python -m {STAND_INS[name].__name__}" in " ".join(service["entrypoint"])
+    port = getattr(options, "api_port", options.port)
+    assert f"127.0.0.1:{port}/_control/health" in service["healthcheck"]["test"][-1]
+
+
+def test_replicas_are_who_their_primary_waits_for() -> None:
+    for shard in ("shard0", "shard1"):
+        primary, replica = SERVICES[f"{shard}-primary"], SERVICES[f"{shard}-replica"]
+        assert primary["environment"]["REPLICA_NAME"] == replica["environment"]["REPLICA_NAME"]
+        assert replica["environment"]["PRIMARY_HOST"] == f"{shard}-primary"
