@@ -23,6 +23,7 @@ FONTS = [
     ("Noto Sans", 400, LETTERS, "NotoSans-Regular.ttf"),
     ("Noto Sans", 700, LETTERS, "NotoSans-Bold.ttf"),
     ("Noto Sans Devanagari", 400, DEVANAGARI, "NotoSansDevanagari-Regular.ttf"),
+    ("Noto Sans Devanagari", 700, DEVANAGARI, "NotoSansDevanagari-Bold.ttf"),
 ]
 
 

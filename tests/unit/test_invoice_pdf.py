@@ -16,9 +16,16 @@ from pipeline.errors import DocumentError, DocumentUnavailableError
 from pipeline.notifications.mail import invoice_maker
 from pipeline.notifications.mail import invoice_pdf as invoice_pdf_module
 from pipeline.notifications.mail.invoice_maker import InvoiceMaker
-from pipeline.notifications.mail.invoice_pdf import _BOLD, _DEVANAGARI, _REGULAR, invoice_pdf
+from pipeline.notifications.mail.invoice_pdf import (
+    _BOLD,
+    _DEVANAGARI,
+    _DEVANAGARI_BOLD,
+    _REGULAR,
+    invoice_pdf,
+)
 from pipeline.storage.outbox import Kind
 
+FONTS = (_REGULAR, _BOLD, _DEVANAGARI, _DEVANAGARI_BOLD)
 OURS = {"content": None, "url": None}
 
 
@@ -61,16 +68,19 @@ def test_the_same_invoice_is_the_same_bytes() -> None:
 def test_other_scripts_have_their_letters_in_the_file(locale: str) -> None:
     content = pdf(locale)
     assert b"NotoSans" in content
-    assert (b"Devanagari" in content) == (locale == "hi")
+    fonts = re.findall(rb"/FontName /\w+\+(\w+)\n", content)
+    regular_and_bold = [b"NotoSans"] * 2 + [b"NotoSansDevanagari"] * 2 * (locale == "hi")
+    assert sorted(fonts) == regular_and_bold
     assert b"/Helvetica" not in content
 
 
 def test_every_letter_of_our_own_words_has_a_picture() -> None:
-    letters = {path: set(TTFont(path).getBestCmap()) for path in (_REGULAR, _BOLD, _DEVANAGARI)}
+    letters = {path: set(TTFont(path).getBestCmap()) for path in FONTS}
     for labels in templates.labels.values():
         for word in (getattr(labels, name) for name in labels.__struct_fields__):
             assert {ord(letter) for letter in word} <= letters[_REGULAR] | letters[_DEVANAGARI]
     assert letters[_REGULAR] == letters[_BOLD]
+    assert letters[_DEVANAGARI] == letters[_DEVANAGARI_BOLD]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +93,10 @@ def test_no_name_stops_it(name: str) -> None:
 
 def test_a_thousand_lines_go_over_many_pages() -> None:
     lines = orjson.dumps([{"sku": "a", "quantity": 1, "unit_price": "1", "title": "Record"}] * 1000).decode()
-    assert pdf(lines=lines).count(b"/Type /Page\n") > 20
+    content = pdf(lines=lines)
+    pages = content.count(b"/Type /Page\n")
+    assert pages > 20
+    assert f"(Page 1 / ) Tj ({pages}) Tj".encode() in streams(content)
 
 
 async def test_it_is_made_beside_the_loop_and_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
