@@ -1,8 +1,8 @@
 """An invoice as PDF, for those that upstream sends without a document. Made from the order: it states no tax.
 
 Text of Windows-1252 is set in Helvetica, which every reader has: 13 ms. Other text takes Noto Sans with
-Devanagari, of which the letters used are put into the file: 120 to 180 ms. A letter of yet another script has no
-picture here, and becomes a question mark.
+Devanagari, of which the letters used are put into the file: 120 to 180 ms. A letter of yet another script
+has no picture here, and becomes a question mark.
 """
 
 from functools import cache
