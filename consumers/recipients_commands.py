@@ -90,13 +90,10 @@ def _say(recipient: str, state: RecipientState, config: Path | None) -> None:
         return await recipients.show(channel, address)
 
     row = run_async(_with_recipients(config, say))
-    what = "gets messages" if row.state is RecipientState.IN else "gets nothing"
-    key = recipient_key(channel, address).key.hex
-    typer.echo(f"{channel} recipient {key} {what} from now on")
+    what = "gets messages from now on" if row.state is RecipientState.IN else "gets nothing from now on"
     if row.state is not state:
-        typer.echo(
-            f"what was against it is taken off; it also said: {row.reason}. `allow` once more lifts that"
-        )
+        what = f"still gets nothing: it also said {row.reason}; `allow` once more lifts that too"
+    typer.echo(f"{channel} recipient {recipient_key(channel, address).key.hex} {what}")
 
 
 def _line(shown: Shown, row: RecipientRow) -> str:

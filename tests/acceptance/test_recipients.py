@@ -7,6 +7,11 @@ import pytest
 from commands import postorder
 from real_stack import Bench, order_event
 
+from pipeline.clock import SystemClock
+from pipeline.notifications.rules.recipients import Recipients
+from pipeline.storage.outbox import Channel
+from pipeline.storage.standing import RecipientState, Said
+
 pytestmark = pytest.mark.acceptance
 
 NUMBER, ADDRESS = "+14155550123", "o-1@example.com"
@@ -59,6 +64,18 @@ async def test_what_was_said_of_recipients_decides_what_is_sent(
         assert await states("o-2") == {"sms": ("accepted", None), "email": ("suppressed", "bounced")}
     [sms] = await bench.sms()
     assert sms["to"] == NUMBER
+
+
+async def test_who_lifts_a_block_is_told_of_a_stop_beside_it(bench: Bench, settings_file: Path) -> None:
+    config = ("--config", str(settings_file))
+    recipients = Recipients(bench.cluster, clock=SystemClock())
+    await recipients.set(Channel.SMS, NUMBER, Said(RecipientState.OUT, "stop"))
+    said = [postorder("recipients", what, NUMBER, *config).stdout for what in ("block", "allow", "allow")]
+    assert [one.split(" ", 3)[3] for one in said] == [
+        "gets nothing from now on\n",
+        "still gets nothing: it also said stop; `allow` once more lifts that too\n",
+        "gets messages from now on\n",
+    ]
 
 
 @pytest.mark.parametrize("recipient", ["0170 123", "ada@", "+1", "", "ada", "+49 30 901820; +1"])
