@@ -1,11 +1,13 @@
 """The text part of a mail: no line is longer than 72 columns if it can be shorter, and nothing is lost."""
 
+from textwrap import wrap
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mail_reading import templates
 
-from pipeline.notifications.mail.plain_lines import COLUMNS_MAX, folded
+from pipeline.notifications.mail.plain_lines import COLUMNS_MAX, _wrapped, folded
 from pipeline.notifications.mail.samples import SAMPLE_URL, sample_variants
 from pipeline.notifications.mail.words import VALUES
 from pipeline.storage.outbox import Kind
@@ -59,3 +61,11 @@ def test_nothing_is_lost_and_only_what_has_no_space_is_longer(
     for line in lines:
         whole = line.removeprefix(f"{quantity} x ").strip()
         assert len(line) <= COLUMNS_MAX or " " not in whole, line
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(alphabet="abc-\u00e9,.", min_size=1, max_size=40), max_size=12), st.integers(5, 70))
+def test_lines_are_broken_as_textwrap_breaks_them(words: list[str], width: int) -> None:
+    title = " ".join(words)
+    wrapped = wrap(title, width, break_long_words=False, break_on_hyphens=False)
+    assert _wrapped(title, width) == (wrapped or [""])

