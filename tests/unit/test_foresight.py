@@ -2,10 +2,16 @@
 
 from claims import claim
 
+from consumers.notifications import notification_services
+from pipeline.clock import SystemClock
+from pipeline.lifecycle import Tasks
+from pipeline.notifications.contacts import ContactBook
 from pipeline.notifications.foresight import Foresight
+from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings, ShardSettings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Claim
+from pipeline.storage.outbox_news import OutboxNews
 from pipeline.storage.shard import Shard
 
 
@@ -34,3 +40,30 @@ async def test_claims_of_every_shard_are_told_also_of_one_that_comes_later_until
     await foresight.stop()
     assert [shard.outbox.on_claimed for shard in cluster] == [[], [], []]
     assert cluster.on_added == []
+
+
+async def test_a_sender_looks_customers_up_when_their_claims_come() -> None:
+    settings, clock = Settings(shards=(shard_named("a"),)), SystemClock()
+    cluster, crashes = Cluster(settings), []
+
+    def new_tasks() -> Tasks:
+        return Tasks(lambda *crash: crashes.append(crash))
+
+    services = notification_services(
+        settings,
+        cluster,
+        news=OutboxNews(cluster, listens=False, clock=clock, tasks=new_tasks()),
+        metrics=Metrics(),
+        clock=clock,
+        new_tasks=new_tasks,
+    )
+    [book] = [service for service in services if isinstance(service, ContactBook)]
+    [foresight] = [service for service in services if isinstance(service, Foresight)]
+    assert services.index(book) < services.index(foresight)  # which tells it until the relays have ended
+    await foresight.start()
+    for tell in cluster["a"].outbox.on_claimed:
+        tell([claim(customer_id="c-1"), claim(customer_id="c-2")])
+    assert [question.customer_id for question in book._waiting["a"]] == ["c-1", "c-2"]
+    for service in reversed(services):
+        await service.stop()
+    assert crashes == []
