@@ -4,6 +4,7 @@ from pipeline.notifications.mail.words import LINE_VALUES, VALUES
 
 COLUMNS_MAX = 72
 _BEFORE_TITLE, _BEFORE_AMOUNT = len(" x "), len("  ")  # as order_email.txt has it
+_SHORT = COLUMNS_MAX - _BEFORE_TITLE - _BEFORE_AMOUNT
 
 
 def folded(values: list[str]) -> list[str]:
@@ -12,10 +13,9 @@ def folded(values: list[str]) -> list[str]:
     A title goes on under its beginning, and the amount under it if it has no place beside its end. What has
     no space in it is left whole, so that it can be copied.
     """
-    rows = values[len(VALUES) :]
-    longest = sum(max(map(len, rows[column :: len(LINE_VALUES)]), default=0) for column in range(len(LINE_VALUES)))
-    if longest + _BEFORE_TITLE + _BEFORE_AMOUNT <= COLUMNS_MAX:
-        return values
+    lengths = list(map(len, values[len(VALUES) :]))  # of quantity, title, amount, and so on
+    if not lengths or max(lengths[::3]) + max(lengths[1::3]) + max(lengths[2::3]) <= _SHORT:
+        return values  # nearly all orders
     found = values
     for at in range(len(VALUES), len(values), len(LINE_VALUES)):
         quantity, title, amount = values[at : at + len(LINE_VALUES)]
