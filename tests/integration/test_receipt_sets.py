@@ -1,4 +1,4 @@
-"""Sets of receipts on a real shard: whose slots must be here, and messages that are in a set twice."""
+"""Sets of receipts on a real shard: whose slots must be here, what is in a set twice, how rows are found."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
