@@ -57,6 +57,8 @@ class Composer:
         They are fetched at once: one after the other, slow ones would outlast the claim, time and again.
         Those that are made here are made one after the other, because there is a queue for that.
         """
+        if not claim.invoices:
+            return []
         making = asyncio.Lock()
 
         async def attachment(invoice: InvoiceDocument) -> Attachment:

@@ -7,6 +7,7 @@ import pytest
 from smtp_relays import answers, mail, open_sink, outcome, provider_on, scripted
 
 from pipeline.notifications.providers.smtp_replies import NotAReplyError, ReplyReader
+from pipeline.notifications.providers.smtp_session import Stage
 from stack.smtp.certificate import make_certificate
 
 
@@ -128,18 +129,24 @@ async def test_replies_out_of_step_end_the_session_before_any_text(changes) -> N
 
 
 async def test_a_reply_that_comes_late_is_no_reply_to_the_next_mail() -> None:
-    held = []
+    held = asyncio.Event()
 
     def answer(line: str) -> bytes | None:
-        if line.startswith("RCPT") and not held:
-            held.append(line)
+        if line == "RCPT TO:<a@example.com>":
+            held.set()
             return b""  # and the reply never comes; the relay may well have been about to send one
         return plain(line)
 
     plain = answers()
     async with scripted(answer) as (relay, port):
-        provider = provider_on(port, timeout_s=0.2)
-        assert await outcome(provider, mail("a@example.com")) == "ThrottledError timeout"
+        provider = provider_on(port, timeout_s=60.0)
+        assert await outcome(provider, mail("first@example.com")) == "accepted"
+        [session] = provider._idle
+        late = asyncio.create_task(outcome(provider, mail("a@example.com")))
+        await asyncio.wait_for(held.wait(), 20)
+        session._deadline = 0.0
+        session._look_at_the_time()
+        assert await late == "ThrottledError timeout"
         assert await outcome(provider, mail("b@example.com")) == "accepted"
         assert relay.connections == 2
         await provider.close()
@@ -147,25 +154,31 @@ async def test_a_reply_that_comes_late_is_no_reply_to_the_next_mail() -> None:
 
 async def test_the_time_of_each_mail_counts_from_its_own_beginning() -> None:
     """One timer serves them all: it must end no connection that is idle, and no mail early or never."""
-    silent: list[str] = []
+    silent, asked = "RCPT TO:<c@example.com>", asyncio.Event()
 
     def answer(line: str) -> bytes | None:
-        return b"" if line in silent else plain(line)
+        if line == silent:
+            asked.set()
+        return b"" if line == silent else plain(line)
 
     plain = answers()
     async with scripted(answer) as (relay, port):
-        provider = provider_on(port, timeout_s=0.6)
+        provider = provider_on(port, timeout_s=60.0)
         assert await outcome(provider, mail("a@example.com")) == "accepted"
         [session] = provider._idle
-        fired = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.7, fired.set)  # after the timer of the first mail
-        await fired.wait()
+        session._look_at_the_time()
         assert session.is_idle
+        assert session._timer is None
         assert await outcome(provider, mail("b@example.com")) == "accepted"
-        silent.append("RCPT TO:<c@example.com>")
-        began = monotonic()
-        assert await outcome(provider, mail("c@example.com")) == "ThrottledError timeout"
-        assert 0.6 <= monotonic() - began < 3
+        third = asyncio.create_task(outcome(provider, mail("c@example.com")))
+        await asyncio.wait_for(asked.wait(), 20)
+        session._timer.cancel()
+        session._look_at_the_time()  # of a timer that began with the mail before
+        assert session._stage is Stage.ENVELOPE
+        assert session._timer.when() == session._deadline
+        session._deadline = 0.0
+        session._look_at_the_time()
+        assert await asyncio.wait_for(third, 20) == "ThrottledError timeout"
         assert relay.connections == 1
         await provider.close()
 
