@@ -21,6 +21,7 @@ from consumers.stack_commands import stack_app
 from consumers.templates_commands import templates_app
 from consumers.timeline_command import timeline
 from loadtest.planning.plan_command import plan
+from loadtest.scenarios.command import loadtest_app
 from pipeline.errors import PostorderError, SettingsError
 
 USAGE_ERROR = 2
@@ -44,6 +45,7 @@ app.add_typer(bounces_app, name="bounces")
 app.add_typer(retention_app, name="retention")
 app.add_typer(shards_app, name="shards")
 app.add_typer(stack_app, name="stack")
+app.add_typer(loadtest_app, name="loadtest")
 app.add_typer(templates_app, name="templates")
 
 

@@ -1,0 +1,116 @@
+"""Two runs side by side: each figure's ratio, and whether it is more than the runs themselves vary."""
+
+from math import hypot
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.scenarios.report import Report
+
+NOISE_MIN = 0.05
+"""Two runs of the same differ by this share at least, whatever their windows say."""
+
+_SIGMAS = 2.0
+_SHOWN = (".p50_ms", ".p99_ms", ".orders_per_s", ".events_per_s", ".messages_per_s", "_per_min")
+
+
+class Ratio(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of two runs. `ratio`: the second over the first; None: the first is 0.
+
+    `noise`: how far two runs of the same may be apart, as a share; by windows of both where there are any.
+    `verdict`: better, worse, or within noise; `only` when one run has it.
+    """
+
+    figure: str
+    first: float | None
+    second: float | None
+    ratio: float | None
+    noise: float
+    verdict: str
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All figures of two runs. `warnings`: why they may not be comparable."""
+
+    warnings: list[str]
+    ratios: list[Ratio]
+
+
+def compare(first: Report, second: Report) -> Comparison:
+    """Compare two runs."""
+    names = [name for name in first.figures | second.figures if name.endswith(_SHOWN)]
+    return Comparison(
+        warnings=_warnings(first, second), ratios=[_ratio(name, first, second) for name in names]
+    )
+
+
+def _warnings(first: Report, second: Report) -> list[str]:
+    found = []
+    if first.scenario != second.scenario:
+        found.append("the scenarios are not the same: another rate, other phases or settings")
+    if first.machine != second.machine:
+        found.append(f"the machines are not the same: {first.machine}, and {second.machine}")
+    for name, report in (("first", first), ("second", second)):
+        if not report.valid or report.interrupted:
+            found.append(f"the {name} run is not valid")
+    return found
+
+
+def _ratio(name: str, first: Report, second: Report) -> Ratio:
+    one, other = first.figures.get(name), second.figures.get(name)
+    noise = _noise(name, first, second)
+    if one is None or other is None:
+        return Ratio(figure=name, first=one, second=other, ratio=None, noise=noise, verdict="only one has it")
+    ratio = round(other / one, 4) if one else None
+    return Ratio(
+        figure=name, first=one, second=other, ratio=ratio, noise=noise, verdict=_verdict(name, ratio, noise)
+    )
+
+
+def _verdict(name: str, ratio: float | None, noise: float) -> str:
+    if ratio is None or abs(ratio - 1) <= noise:
+        return "within noise"
+    less_is_better = name.endswith("_ms")
+    return "better" if (ratio < 1) == less_is_better else "worse"
+
+
+def _noise(name: str, first: Report, second: Report) -> float:
+    """Return what two runs of the same differ by: twice the spread of their windows' figures, put together.
+
+    Windows of one run vary more than whole runs do, so this is on the careful side.
+    """
+    spreads = [spread for report in (first, second) if (spread := _spread(name, report)) is not None]
+    together = hypot(*spreads)
+    return round(max(NOISE_MIN, _SIGMAS * together), 4)
+
+
+def _spread(name: str, report: Report) -> float | None:
+    phase_name, _, figure = name.partition(".")
+    for phase in report.phases:
+        if phase.name == phase_name:
+            return phase.spread.get(figure)
+    return None
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print the table, worst first."""
+    for warning in comparison.warnings:
+        console.print(f"[yellow]careful:[/yellow] {warning}", highlight=False)
+    table = Table("figure", title_justify="left")
+    for name in ("first", "second", "ratio", "noise", ""):
+        table.add_column(name, justify="right")
+    for one in sorted(comparison.ratios, key=lambda each: abs((each.ratio or 1) - 1), reverse=True):
+        table.add_row(
+            one.figure,
+            _text(one.first),
+            _text(one.second),
+            "" if one.ratio is None else f"{one.ratio:.3f}",
+            f"±{one.noise:.0%}",
+            one.verdict,
+        )
+    console.print(table)
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:,.4g}"

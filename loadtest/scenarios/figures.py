@@ -1,0 +1,252 @@
+"""The figures of each phase: rates, latencies from the planned moment, what was still open at its end."""
+
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+
+import msgspec
+import numpy as np
+
+from loadtest.scenarios.arrivals import Floats
+from loadtest.scenarios.latencies import (
+    Latency,
+    figures_of,
+    latency_of,
+    percentiles_over_time,
+    spread_of,
+)
+from loadtest.scenarios.observation import Observation, Span
+from loadtest.scenarios.samples import Sample
+
+WINDOW_S = 5.0
+_MB_PER_H_FROM_S = 300.0
+
+
+class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One phase. Times in seconds since the run's start; rates are of what was planned in it, a second.
+
+    `lag_s`: how many seconds of the phase's work were open at its end, by what they waited for. `latencies`:
+    from the planned moment, but for `A to B`, which is from A. `spread`: how far windows of five seconds
+    differ, as a share. `cores`: CPU used by each part, in cores; `machine_cores`: by all that runs there.
+    """
+
+    name: str
+    measured: bool
+    faults: list[str]
+    begin_s: float
+    end_s: float
+    orders: int
+    orders_per_s: float
+    events_per_s: float
+    lag_s: dict[str, float]
+    latencies: dict[str, Latency]
+    spread: dict[str, float]
+    cores: dict[str, float]
+    machine_cores: float
+    late_p99_ms: float
+
+
+class Peaks(msgspec.Struct, frozen=True, kw_only=True):
+    """The most of each in any five seconds, a second; and the four KPIs, a minute."""
+
+    events_per_s: float
+    orders_per_s: float
+    sms_per_s: float
+    mails_per_s: float
+    messages_per_s: float
+    orders_per_min: float
+    invoices_per_min: float
+    sms_per_min: float
+    mails_per_min: float
+
+
+def ways_of(seen: Observation) -> dict[str, Floats]:
+    """Return latencies in seconds by order number, for each way that is measured; NaN: did not come."""
+    start, planned = seen.sent.start, seen.planned_orders_s
+    traces, moments = seen.traces, seen.traces.moments
+    ways = {
+        "confirmed": seen.confirmed_orders - start - planned,
+        "committed": traces.committed - start - planned,
+        "replica": traces.replica - start - planned,
+    }
+    for channel, at in (("sms", seen.sms_at), ("mail", seen.mail_at)):
+        if at is not None:
+            ways[f"{channel}_accepted"] = at - start - planned
+            ways[f"{channel} owed to claimed"] = moments[f"{channel}_claimed"] - moments[f"{channel}_owed"]
+            ways[f"{channel} claimed to accepted"] = (
+                moments[f"{channel}_accepted"] - moments[f"{channel}_claimed"]
+            )
+    if seen.sms_at is not None and not np.isnan(moments["sms_settled"]).all():
+        ways["sms_delivered"] = moments["sms_settled"] - start - planned
+    return ways
+
+
+def phases_of(seen: Observation) -> list[PhaseFigures]:
+    """Return the figures of every phase that was reached."""
+    ways, planned = ways_of(seen), seen.planned_orders_s
+    reached = seen.sent.sent_at.size and float(np.nanmax(seen.sent.sent_at)) - seen.sent.start
+    return [_phase(seen, span, ways, planned) for span in seen.spans if span.begin_s < reached]
+
+
+def _phase(seen: Observation, span: Span, ways: Mapping[str, Floats], planned: Floats) -> PhaseFigures:
+    inside = (planned >= span.begin_s) & (planned < span.end_s)
+    seconds = max(1e-9, span.end_s - span.begin_s)
+    at_s = seen.arrivals.at_s[: len(seen.sent.sent_at)]
+    events = int(np.count_nonzero((at_s >= span.begin_s) & (at_s < span.end_s)))
+    cores, machine = cores_between(seen.samples, span.begin_s, span.end_s)
+    late = seen.sent.lateness_s(seen.arrivals)[(at_s >= span.begin_s) & (at_s < span.end_s)]
+    parts = dict(_latencies(seen, ways, inside))
+    return PhaseFigures(
+        name=span.phase.name,
+        measured=span.phase.measured,
+        faults=[str(fault) for fault in span.phase.faults],
+        begin_s=round(span.begin_s, 3),
+        end_s=round(span.end_s, 3),
+        orders=int(inside.sum()),
+        orders_per_s=round(float(inside.sum()) / seconds, 2),
+        events_per_s=round(events / seconds, 2),
+        lag_s=_lags(seen, span, planned),
+        latencies=parts,
+        spread=dict(_spreads(span, planned, ways, inside)),
+        cores=cores,
+        machine_cores=machine,
+        late_p99_ms=round(float(np.percentile(late, 99)) * 1e3, 2) if len(late) else 0.0,
+    )
+
+
+def _latencies(
+    seen: Observation, ways: Mapping[str, Floats], inside: np.ndarray
+) -> Iterator[tuple[str, Latency]]:
+    followed = inside & _is_followed(seen)
+    for name, seconds in ways.items():
+        # Of what one order in so many is followed for, the others are not missing.
+        chosen = seconds[followed if name in _FOLLOWED or " to " in name else inside]
+        if " to " in name:
+            chosen = chosen[~np.isnan(chosen)]  # a stage of those that took it
+        if (found := latency_of(chosen)) is not None:
+            yield name, found
+    for place, shard in enumerate(seen.traces.shards):
+        if (found := latency_of(ways["committed"][inside & (seen.traces.shard == place)])) is not None:
+            yield f"committed_{shard}", found
+
+
+_FOLLOWED = ("committed", "replica", "sms_delivered")
+
+
+def _is_followed(seen: Observation) -> np.ndarray:
+    """Return which orders are followed; all of a run that is not too long."""
+    if seen.traces.followed == 1:
+        return np.ones(len(seen.traces.committed), bool)
+    found: np.ndarray = ~np.isnan(seen.traces.committed)
+    return found
+
+
+def _lags(seen: Observation, span: Span, planned: Floats) -> dict[str, float]:
+    """Return how many seconds of work were open at the phase's end, at its own rate.
+
+    The events of the phase that had not come so far then; what waited before it counts too.
+    """
+    due = planned < span.end_s
+    inside = due & (planned >= span.begin_s)
+    rate = float(inside.sum()) / max(1e-9, span.end_s - span.begin_s)
+    end = seen.sent.start + span.end_s
+    came = {"committed": seen.traces.committed, "sms": seen.sms_at, "mail": seen.mail_at}
+    found = {}
+    for name, at in came.items():
+        if at is not None and rate > 0:
+            counted = due & _is_followed(seen) if name == "committed" else due
+            is_open = counted & ~(at <= end)
+            found[name] = round(
+                float(is_open.sum()) * (seen.traces.followed if name == "committed" else 1) / rate, 3
+            )
+    return found
+
+
+def _spreads(
+    span: Span, planned: Floats, ways: Mapping[str, Floats], inside: np.ndarray
+) -> Iterator[tuple[str, float]]:
+    for name, seconds in ways.items():
+        for figure, share in (("p50_ms", 50.0), ("p99_ms", 99.0)):
+            windows = percentiles_over_time(
+                planned[inside] - span.begin_s,
+                seconds[inside],
+                until_s=span.end_s - span.begin_s,
+                share=share,
+                step_s=WINDOW_S,
+            )
+            if (spread := spread_of(windows)) is not None:
+                yield f"{name}.{figure}", spread
+
+
+def cores_between(samples: list[Sample], begin_s: float, end_s: float) -> tuple[dict[str, float], float]:
+    """Return how many cores each part used in a stretch of time, and the whole machine."""
+    inside = [sample for sample in samples if begin_s <= sample.at_s <= end_s]
+    if len(inside) < 2:  # noqa: PLR2004  # a rate needs two readings
+        return {}, 0.0
+    first, last = inside[0], inside[-1]
+    seconds = max(1e-9, last.at_s - first.at_s)
+    cores = {
+        name: round((used - first.usage.cpu_s.get(name, 0.0)) / seconds, 3)
+        for name, used in last.usage.cpu_s.items()
+    }
+    busy = last.usage.machine_busy_s - first.usage.machine_busy_s
+    return cores, round(busy / seconds, 3)
+
+
+def peaks_of(samples: list[Sample]) -> Peaks:
+    """Return the best five seconds of each count."""
+    counts = ("committed", "orders", "invoices", "sms", "mails")
+    best = {name: _best(samples, attrgetter(name)) for name in counts}
+    both = _best(samples, lambda sample: sample.sms + sample.mails)
+    return Peaks(
+        events_per_s=best["committed"],
+        orders_per_s=best["orders"],
+        sms_per_s=best["sms"],
+        mails_per_s=best["mails"],
+        messages_per_s=both,
+        orders_per_min=round(best["orders"] * 60),
+        invoices_per_min=round(best["invoices"] * 60),
+        sms_per_min=round(best["sms"] * 60),
+        mails_per_min=round(best["mails"] * 60),
+    )
+
+
+def _best(samples: list[Sample], count: Callable[[Sample], int]) -> float:
+    best, first = 0.0, 0
+    for last, sample in enumerate(samples):
+        while sample.at_s - samples[first].at_s > WINDOW_S and first < last - 1:
+            first += 1
+        passed = sample.at_s - samples[first].at_s
+        if passed >= WINDOW_S * 0.8:
+            gained = count(sample) - count(samples[first])
+            best = max(best, gained / passed)
+    return round(best, 1)
+
+
+def gained_per_s(samples: list[Sample], begin_s: float, end_s: float, count: str) -> float:
+    """Return the mean rate of a count in a stretch of time, a second."""
+    inside = [sample for sample in samples if begin_s <= sample.at_s <= end_s]
+    if len(inside) < 2:  # noqa: PLR2004  # as above
+        return 0.0
+    gained: int = getattr(inside[-1], count) - getattr(inside[0], count)
+    return gained / max(1e-9, inside[-1].at_s - inside[0].at_s)
+
+
+def memory_growth_mb_per_h(samples: list[Sample]) -> float | None:
+    """Return how fast the pipeline's memory grows, by a straight line. None: the run is too short to tell."""
+    at_s = np.array([sample.at_s for sample in samples])
+    if not len(at_s) or at_s[-1] - at_s[0] < _MB_PER_H_FROM_S:
+        return None
+    settled = at_s > at_s[0] + (at_s[-1] - at_s[0]) / 4  # what a start takes is no growth
+    total = np.array([sum(sample.usage.rss_mb.values()) for sample in samples])
+    slope = np.polyfit(at_s[settled], total[settled], 1)[0]
+    return round(float(slope) * 3600, 1)
+
+
+def flat(phases: list[PhaseFigures]) -> dict[str, float]:
+    """Return the figures of phases by name: `steady.committed.p99_ms`, `steady.lag_s.mail`."""
+    found: dict[str, float] = {}
+    for phase in phases:
+        found |= {f"{phase.name}.{name}": value for name, value in figures_of(phase.latencies).items()}
+        found |= {f"{phase.name}.lag_s.{name}": value for name, value in phase.lag_s.items()}
+        found[f"{phase.name}.orders_per_s"] = phase.orders_per_s
+    return found

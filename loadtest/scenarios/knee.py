@@ -1,0 +1,88 @@
+"""Where a ramp breaks: the last step that everything kept up with, and what did not in the next."""
+
+import msgspec
+
+from loadtest.scenarios.figures import PhaseFigures, gained_per_s
+from loadtest.scenarios.latencies import Latency
+from loadtest.scenarios.samples import Sample
+from loadtest.scenarios.scenario import Ramp
+
+LATE_P99_MS_MAX = 50.0
+"""How late the generator may be itself. Above it the load was not the one that was planned."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a ramp. `broken`: why it was not sustained; empty: it was."""
+
+    name: str
+    orders_per_s: float
+    lag_s: dict[str, float]
+    p99_ms: float
+    broken: list[str]
+
+
+class Knee(msgspec.Struct, frozen=True, kw_only=True):
+    """The highest rate sustained, and what was done at it. `bound`: a step broke; else it may be higher."""
+
+    orders_per_s: float
+    events_per_s: float
+    orders_per_min: float
+    invoices_per_min: float
+    sms_per_min: float
+    mails_per_min: float
+    bound: bool
+    steps: list[Step]
+
+
+def step_of(phase: PhaseFigures, ramp: Ramp) -> Step:
+    """Judge a step."""
+    latency: Latency | None = phase.latencies.get(ramp.p99_of)
+    broken = [
+        f"{name}: {lag:.1f} s of work open at the end"
+        for name, lag in phase.lag_s.items()
+        if lag > ramp.lag_s_max
+    ]
+    if latency is None or latency.p99_ms > ramp.p99_ms_max:
+        broken.append(f"{ramp.p99_of} p99 {latency.p99_ms if latency else 0:,.0f} ms")
+    if phase.late_p99_ms > LATE_P99_MS_MAX:
+        broken.append(f"the generator was late by {phase.late_p99_ms:,.0f} ms itself")
+    return Step(
+        name=phase.name,
+        orders_per_s=phase.orders_per_s,
+        lag_s=phase.lag_s,
+        p99_ms=latency.p99_ms if latency else 0.0,
+        broken=broken,
+    )
+
+
+def knee_of(phases: list[PhaseFigures], ramp: Ramp, samples: list[Sample]) -> Knee:
+    """Return the knee of a ramp's measured phases. 0 when not even the first was sustained."""
+    measured = [phase for phase in phases if phase.measured]
+    steps = [step_of(phase, ramp) for phase in measured]
+    held = 0
+    while held < len(steps) and not steps[held].broken:
+        held += 1
+    best = measured[held - 1] if held else None
+
+    def per_min(count: str) -> float:
+        return round(60 * gained_per_s(samples, best.begin_s, best.end_s, count)) if best else 0.0
+
+    return Knee(
+        orders_per_s=best.orders_per_s if best else 0.0,
+        events_per_s=best.events_per_s if best else 0.0,
+        orders_per_min=per_min("orders"),
+        invoices_per_min=per_min("invoices"),
+        sms_per_min=per_min("sms"),
+        mails_per_min=per_min("mails"),
+        bound=held < len(steps),
+        steps=steps,
+    )
+
+
+def breaking(phases: list[PhaseFigures], knee: Knee) -> PhaseFigures | None:
+    """Return the step that broke, or the last one."""
+    names = {phase.name: phase for phase in phases}
+    for step in knee.steps:
+        if step.broken:
+            return names[step.name]
+    return names[knee.steps[-1].name] if knee.steps else None

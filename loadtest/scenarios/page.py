@@ -1,0 +1,248 @@
+"""A report as one HTML page without outside resources: readable on a phone, in light and dark."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+import msgspec
+
+from loadtest.scenarios import plots
+from loadtest.scenarios.bottleneck import heaviest
+from loadtest.scenarios.report import Report
+
+_STYLE = """
+:root{color-scheme:light dark;--line:#d0d4da;--soft:#f4f5f7;--good:#17743b;--bad:#b3261e;--text:#1b1f24}
+@media (prefers-color-scheme:dark){:root{--line:#3a4048;--soft:#1f2329;--good:#5fd38d;--bad:#ff8a80;
+--text:#e6e8eb}body{background:#14171b}}
+*{box-sizing:border-box}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--text);max-width:64rem;margin:0 auto;padding:1rem}
+h1{font-size:1.6rem;margin:.5rem 0}h2{font-size:1.2rem;margin:2rem 0 .5rem}
+p{margin:.4rem 0}code{overflow-wrap:anywhere}
+.scroll{overflow-x:auto}svg{width:100%;min-width:34rem;height:auto;color:var(--text)}
+table{border-collapse:collapse;width:100%}
+td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+td:first-child,th:first-child{text-align:left}
+.verdict{border-left:.4rem solid var(--good);background:var(--soft);padding:.6rem 1rem;font-weight:600}
+.verdict.bad{border-color:var(--bad)}.good{color:var(--good)}.bad{color:var(--bad)}
+li{margin:.2rem 0}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.6rem}
+.tile{background:var(--soft);padding:.6rem .8rem}.tile b{display:block;font-size:1.4rem}
+"""
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page."""
+    path.write_text(page_of(report), encoding="utf-8")
+
+
+def page_of(report: Report) -> str:
+    """Return the page."""
+    scenario = report.scenario
+    title = f"Load test: {scenario.name}"
+    body = "".join(
+        [
+            f"<h1>{escape(title)}</h1><p>{escape(scenario.purpose)}</p>",
+            f"<p>{escape(report.at)}. {escape(report.machine)}. {escape(report.target)}.<br>",
+            f"<code>{escape(report.command)}</code></p>",
+            _verdict(report),
+            _tiles(report),
+            _bottleneck(report),
+            _thresholds(report),
+            _knee(report),
+            _phases(report),
+            _plots(report),
+            _limits(report),
+            _conservation(report),
+            _about(report),
+        ]
+    )
+    return (
+        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)}</title>"
+        '<meta name=viewport content="width=device-width,initial-scale=1">'
+        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>"
+    )
+
+
+def verdict_of(report: Report) -> tuple[bool, str]:
+    """Return whether it passed, and the sentence that says so."""
+    if report.interrupted:
+        return False, "Interrupted: what was seen up to then."
+    if not report.valid:
+        return False, "Not valid: the load was not the one that was planned."
+    if report.problems:
+        return False, "It does not add up."
+    missed = sum(not threshold.kept for threshold in report.thresholds)
+    if missed:
+        return False, f"{missed} of {len(report.thresholds)} thresholds missed. Everything adds up."
+    return True, "Passed: everything adds up, every threshold kept."
+
+
+def _verdict(report: Report) -> str:
+    good, text = verdict_of(report)
+    reasons = [*report.invalid_because, *report.problems]
+    kind = "verdict" if good else "verdict bad"
+    return f'<p class="{kind}" role=status>{escape(text)}</p>{_list(reasons)}'
+
+
+def _tiles(report: Report) -> str:
+    found: list[tuple[str, str]]
+    if report.knee is not None:
+        knee = report.knee
+        found = [
+            ("orders a minute at the knee", f"{knee.orders_per_min:,.0f}"),
+            ("invoices a minute", f"{knee.invoices_per_min:,.0f}"),
+            ("SMS a minute", f"{knee.sms_per_min:,.0f}"),
+            ("mails a minute", f"{knee.mails_per_min:,.0f}"),
+            ("events a second", f"{knee.events_per_s:,.0f}"),
+        ]
+    else:
+        peaks = report.peaks
+        found = [
+            ("orders a minute, at most", f"{peaks.orders_per_min:,.0f}"),
+            ("invoices a minute", f"{peaks.invoices_per_min:,.0f}"),
+            ("SMS a minute", f"{peaks.sms_per_min:,.0f}"),
+            ("mails a minute", f"{peaks.mails_per_min:,.0f}"),
+            ("events a second", f"{peaks.events_per_s:,.0f}"),
+        ]
+    cells = "".join(f"<div class=tile><b>{value}</b>{escape(name)}</div>" for name, value in found)
+    return f"<div class=tiles>{cells}</div>"
+
+
+def _bottleneck(report: Report) -> str:
+    found = report.bottleneck
+    if found is None:
+        return ""
+    head = found.name if found.reached else f"none reached; nearest: {found.name}"
+    return f"<h2>Bottleneck: {escape(head)}</h2><p>In {escape(found.phase)}.</p>{_list(found.evidence)}"
+
+
+def _thresholds(report: Report) -> str:
+    if not report.thresholds:
+        return ""
+    rows = [
+        (
+            escape(each.figure),
+            escape(each.wanted),
+            "not measured" if each.measured is None else f"{each.measured:,.4g}",
+            '<span class="good">kept</span>' if each.kept else '<span class="bad">missed</span>',
+        )
+        for each in report.thresholds
+    ]
+    return f"<h2>Thresholds</h2>{_table(('figure', 'wanted', 'measured', ''), rows)}"
+
+
+def _knee(report: Report) -> str:
+    if report.knee is None:
+        return ""
+    rows = [
+        (
+            f"{step.orders_per_s:,.0f} orders/s",
+            *(f"{step.lag_s.get(name, 0.0):.2f}" for name in ("committed", "sms", "mail")),
+            f"{step.p99_ms:,.0f}",
+            '<span class="good">sustained</span>'
+            if not step.broken
+            else f'<span class="bad">{escape("; ".join(step.broken))}</span>',
+        )
+        for step in report.knee.steps
+    ]
+    of = escape(report.scenario.ramp.p99_of if report.scenario.ramp else "")
+    heads = ("step", "open: orders, s", "SMS, s", "mails, s", f"{of} p99, ms", "")
+    note = "" if report.knee.bound else "<p>No step broke: the knee is higher than this ramp goes.</p>"
+    return f"<h2>Knee: {report.knee.orders_per_s:,.0f} orders a second</h2>{note}{_table(heads, rows)}"
+
+
+def _phases(report: Report) -> str:
+    rows = [
+        (
+            escape(phase.name),
+            escape(plots.label_of(name)),
+            f"{latency.count:,}",
+            f"{latency.missing:,}",
+            *(
+                f"{value:,.1f}"
+                for value in (latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms)
+            ),
+        )
+        for phase in report.phases
+        if phase.measured
+        for name, latency in phase.latencies.items()
+    ]
+    heads = ("phase", "from the planned moment to", "came", "missing", "p50", "p90", "p99", "p99.9", "max")
+    rates = [
+        (
+            escape(phase.name),
+            f"{phase.begin_s:.0f} to {phase.end_s:.0f} s",
+            f"{phase.orders_per_s:,.1f}",
+            f"{phase.machine_cores:.2f}",
+            f"{phase.late_p99_ms:.1f}",
+            escape("; ".join(phase.faults)),
+        )
+        for phase in report.phases
+    ]
+    rate_heads = ("phase", "when", "orders/s", "cores busy", "generator late, p99 ms", "fault")
+    return f"<h2>Phases</h2>{_table(rate_heads, rates)}<h2>Latency, ms</h2>{_table(heads, rows)}"
+
+
+def _plots(report: Report) -> str:
+    parts = [
+        ("Rates", plots.rates(report)),
+        ("Latency over time", plots.latency_over_time(report)),
+        ("What waited", plots.backlog(report)),
+        ("CPU", plots.cpu(report)),
+    ]
+    if (phase := heaviest(report.phases)) is not None:
+        parts.append((f"Distribution in {phase.name}", plots.percentiles(phase)))
+    return "".join(
+        f'<h2>{escape(name)}</h2><div class=scroll role=img aria-label="{escape(name)}">{svg}</div>'
+        for name, svg in parts
+    )
+
+
+def _limits(report: Report) -> str:
+    if not report.limits:
+        return ""
+    rows = [
+        (
+            escape(limit.component),
+            f"{limit.cpu_us_per_order:,.0f}",
+            f"{limit.orders_per_s_per_core:,.0f}",
+            "one" if limit.cores_max == 1 else "any",
+        )
+        for limit in report.limits
+    ]
+    heads = ("component", "µs of CPU per order", "orders/s and core", "cores it can use")
+    return f"<h2>What each component could do, by its CPU alone</h2>{_table(heads, rows)}"
+
+
+def _conservation(report: Report) -> str:
+    found = msgspec.structs.asdict(report.conservation)
+    rows = [
+        (escape(name.replace("_", " ")), "not asked" if value is None else f"{value:,}")
+        for name, value in found.items()
+    ]
+    return f"<h2>Conservation</h2>{_table(('', 'messages and events'), rows)}"
+
+
+def _about(report: Report) -> str:
+    return (
+        "<h2>How it was measured</h2><p>Latency counts from the planned moment of publishing, whether or not "
+        "the generator or the pipeline kept up. <em>Committed</em> is when a reader first saw the batch on "
+        "the primary, <em>visible on the replica</em> when one saw it there: late by "
+        f"{report.resolution_ms:g} ms at most, never early. Messages were accepted when "
+        f"{escape(report.source)} says so. Clocks of the servers agree with this program's to "
+        f"{report.clock_error_ms:.2f} ms. The generator's events left {report.generator_late_p99_ms:.1f} ms "
+        f"late (p99), and it waited {report.generator_blocked_s:.1f} s for the broker. All CPU, of the load "
+        "test too, is of the one machine.</p>"
+    )
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of cells that are HTML already."""
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class=scroll tabindex=0>{table}</div>"
