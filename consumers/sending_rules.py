@@ -45,4 +45,5 @@ def sending_rules(
         recipients=Recipients(cluster, clock=clock),
         metrics=rule_metrics,
         clock=clock,
+        tasks=new_tasks(),
     )

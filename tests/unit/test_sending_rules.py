@@ -1,126 +1,20 @@
 """The rules together: in which situation what becomes of a message, and what receipts tell."""
 
-from collections import Counter
-from datetime import UTC, date, datetime
-from types import SimpleNamespace
-from typing import Any
+import asyncio
 from uuid import UUID
 
 import msgspec
 import pytest
-from claims import claim
-from prometheus_client import CollectorRegistry
+from rules_bench import BERLIN, NIGHT, NOON, Bench, mail, receipt_of, sms
 
-from pipeline.clock import SystemClock
-from pipeline.errors import (
-    HeldBackError,
-    LeaseEndedError,
-    ProviderError,
-    RecipientRefusedError,
-    StorageUnavailableError,
-)
-from pipeline.lifecycle import Tasks
-from pipeline.notifications.notification import Email, Sms
-from pipeline.notifications.rules.countries import Countries
-from pipeline.notifications.rules.quiet_hours import QuietHours
+from pipeline.errors import HeldBackError, LeaseEndedError, RecipientRefusedError, StorageUnavailableError
+from pipeline.notifications.rules import sending_rules
 from pipeline.notifications.rules.recipient_book import Passed
-from pipeline.notifications.rules.sending_rules import SendingRules
-from pipeline.notifications.rules.spending import Spending
-from pipeline.observability.rule_metrics import RuleMetrics
-from pipeline.settings import RuleSettings
-from pipeline.storage.outbox import Channel, Claim, Kind, Receipt, State
+from pipeline.storage.outbox import Channel, Kind, State
 from pipeline.storage.recipients import RecipientKey, recipient_key
-from pipeline.storage.standing import RecipientState, Said
+from pipeline.storage.standing import RecipientState
 
-BERLIN = "+4930901820"
-NIGHT, NOON = datetime(2026, 7, 1, 23, 0, tzinfo=UTC), datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
 QUIET = {"quiet_kinds": ("order_sms", "invoice_email")}
-DAY = date(2026, 7, 1)
-
-
-class Turned(SystemClock):
-    wall, time_s = NOON, 1000.0
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.time_s
-
-
-class Book:
-    """A recipient book of the test's making."""
-
-    def __init__(self) -> None:
-        self.error: ProviderError | None = None
-        self.admitted: list[RecipientKey] = []
-        self.taken_back: list[Passed] = []
-
-    async def admit(self, recipient: RecipientKey) -> Passed:
-        if self.error:
-            raise self.error
-        self.admitted.append(recipient)
-        return Passed(recipient, DAY)
-
-    def take_back(self, passed: Passed) -> None:
-        self.taken_back.append(passed)
-
-
-class Said:
-    """Takes what is said of recipients."""
-
-    def __init__(self) -> None:
-        self.words: list[tuple[Any, ...]] = []
-        self.error: StorageUnavailableError | None = None
-
-    async def set(self, channel: Channel, address: str, said: Said) -> bool:
-        if self.error:
-            raise self.error
-        assert said.at is None  # a time of this process would not compare with another's
-        self.words.append((channel, address, said.state, said.reason))
-        return True
-
-
-class Bench:
-    def __init__(self, **settings: Any) -> None:
-        self.clock, self.book, self.said = Turned(), Book(), Said()
-        self.registry = CollectorRegistry()
-        rules, metrics = RuleSettings(**settings), RuleMetrics(self.registry)
-        tasks = Tasks(lambda _name, _error: None)
-        self.spending = Spending(SimpleNamespace(), rules, metrics=metrics, clock=self.clock, tasks=tasks)
-        self.rules = SendingRules(
-            countries=Countries(rules.sms_countries),
-            quiet=QuietHours(rules, "Europe/Berlin"),
-            spending=self.spending,
-            books={Channel.SMS: self.book, Channel.EMAIL: self.book},
-            recipients=self.said,
-            metrics=metrics,
-            clock=self.clock,
-        )
-
-    def counted(self, name: str) -> Counter[str]:
-        return Counter(
-            {
-                ",".join(sample.labels.values()): int(sample.value)
-                for metric in self.registry.collect()
-                for sample in metric.samples
-                if sample.name == f"postorder_{name}_total"
-            }
-        )
-
-
-def sms(to: str = BERLIN, body: str = "Thank you") -> tuple[Claim, Sms]:
-    return claim(useful_until=5000.0), Sms(effect_id=UUID(int=1).hex, to=to, body=body)
-
-
-def mail(kind: Kind = Kind.ORDER_EMAIL, **changes: Any) -> tuple[Claim, Email]:
-    message = Email(effect_id=UUID(int=1).hex, to="Ada@example.com", subject="s", text="t", html="h")
-    return claim(channel=Channel.EMAIL, kind=kind, useful_until=5000.0, **changes), message
-
-
-def receipt_of(of: Claim, state: State, reason: str | None = None) -> Receipt:
-    return Receipt(of.slot, of.effect_id, of.claim_id, state, reason=reason)
-
 
 OPTED_OUT = RecipientRefusedError("opted_out", "x")
 FULL = HeldBackError("daily_cap", "x", 9.0)
@@ -255,6 +149,7 @@ async def test_a_recipient_that_a_provider_refuses_for_good_gets_nothing_more(me
     of, text = message
     await bench.rules.check(of, text)
     await bench.rules.settled(of, receipt_of(of, State.SUPPRESSED, code))
+    await bench.tasks.join()
     assert bench.said.words == ([words] if words else [])
     assert sum(bench.counted("opt_outs").values()) == bool(words)
 
@@ -265,7 +160,40 @@ async def test_a_shard_that_is_away_holds_no_receipt_up() -> None:
     of, message = sms()
     await bench.rules.check(of, message)
     await bench.rules.settled(of, receipt_of(of, State.SUPPRESSED, "21610"))
+    await bench.tasks.join()
     assert not bench.counted("opt_outs")
+    assert bench.crashes == []
+
+
+async def test_a_word_of_a_provider_is_recorded_before_the_receipt() -> None:
+    bench = Bench()
+    of, message = sms()
+    await bench.rules.check(of, message)
+    asyncio.get_running_loop().call_later(0.02, bench.said.go.set)
+    bench.said.go.clear()
+    await bench.rules.settled(of, receipt_of(of, State.SUPPRESSED, "21610"))
+    assert len(bench.said.words) == 1
+
+
+async def test_no_message_waits_long_for_a_recipients_shard_and_the_words_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sending_rules, "_WAIT_S", 0.001)
+    bench = Bench()
+    bench.said.go.clear()
+    of, message = sms()
+    for _ in range(150):
+        await bench.rules.check(of, message)
+        async with asyncio.timeout(1):
+            await bench.rules.settled(of, receipt_of(of, State.SUPPRESSED, "21610"))
+    assert "100 running" in repr(bench.tasks)
+    bench.said.go.set()
+    await bench.rules.drain()
+    assert len(bench.said.words) == 100
+    await bench.rules.check(of, message)
+    await bench.rules.settled(of, receipt_of(of, State.SUPPRESSED, "21610"))
+    await bench.tasks.join()
+    assert len(bench.said.words) == 101
 
 
 async def test_a_message_claimed_again_meanwhile_is_settled_by_its_own_receipt() -> None:

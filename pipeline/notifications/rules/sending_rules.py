@@ -8,6 +8,7 @@ import structlog
 
 from pipeline.clock import Clock
 from pipeline.errors import HeldBackError, LeaseEndedError, PostorderError, ProviderError
+from pipeline.lifecycle import Tasks
 from pipeline.notifications.mail.bounce_codes import is_mailbox_gone
 from pipeline.notifications.notification import Email, Sms
 from pipeline.notifications.rules.countries import Countries
@@ -28,6 +29,9 @@ Message = Sms | Email
 _OPTED_OUT_CODES = frozenset(("21610",))  # Twilio: the number has said STOP to the sender
 _TAKEN = frozenset((State.ACCEPTED, State.DELIVERED, State.UNDELIVERED, State.UNKNOWN))
 _SET_S = 5.0
+_TAKING_OFF_MAX = 100
+_WAITED_FOR_MAX = 8
+_WAIT_S = 0.5
 
 
 _ClaimKey = tuple[bytes, bytes]
@@ -40,7 +44,10 @@ class _UnderWay(NamedTuple):
 
 
 class SendingRules:
-    """A service. Mutable state: `_under_way`, the messages that passed and have no receipt yet.
+    """A service.
+
+    Mutable state: `_under_way`, the messages that passed and have no receipt yet; `_taking_off`, how many
+    words of providers are being recorded.
 
     What may be said without asking anybody comes first, and the count of the daily cap last.
     """
@@ -57,6 +64,7 @@ class SendingRules:
         recipients: Recipients,
         metrics: RuleMetrics,
         clock: Clock,
+        tasks: Tasks,
     ) -> None:
         self._countries = countries
         self._quiet = quiet
@@ -65,6 +73,8 @@ class SendingRules:
         self._recipients = recipients
         self._metrics = metrics
         self._clock = clock
+        self._tasks = tasks
+        self._taking_off = 0
         self._under_way: dict[_ClaimKey, _UnderWay] = {}
 
     def __repr__(self) -> str:
@@ -103,7 +113,7 @@ class SendingRules:
     async def settled(self, claim: Claim, receipt: Receipt) -> None:
         """Learn from a receipt, before it is recorded: what was sent, and who wants or gets nothing more.
 
-        Raises nothing. Looks only at messages that passed.
+        Waits for half a second at most, and raises nothing. Looks only at messages that passed.
         """
         under_way = self._under_way.pop(_key(claim), None)
         if under_way is None:
@@ -115,7 +125,20 @@ class SendingRules:
             return
         self._books[claim.channel].take_back(passed)
         if receipt.state is State.SUPPRESSED and (reason := _opt_out(claim.channel, receipt.reason or "")):
-            await self._take_off(claim.channel, message.to, reason)
+            await self._begin_to_take_off(claim.channel, message.to, reason)
+
+    async def _begin_to_take_off(self, channel: Channel, address: str, reason: str) -> None:
+        """Have it done, and done before the receipt unless that takes long.
+
+        The recipient's shard may be away when the message's is not, and no worker must hang on it.
+        """
+        if self._taking_off >= _TAKING_OFF_MAX:
+            log.warning("recipient.not_taken_off", channel=channel, reason=reason, error="too many at once")
+            return
+        self._taking_off += 1
+        taking_off = self._tasks.start(self._take_off(channel, address, reason), "recipient taken off")
+        if self._taking_off <= _WAITED_FOR_MAX:
+            await asyncio.wait((taking_off,), timeout=_WAIT_S)
 
     async def _take_off(self, channel: Channel, address: str, reason: str) -> None:
         """Remember what a provider said of a recipient. If that fails, the next message finds out again."""
@@ -126,22 +149,26 @@ class SendingRules:
             log.warning("recipient.not_taken_off", channel=channel, reason=reason, error=type(error).__name__)
         else:
             self._metrics.opt_outs.labels(channel, reason.partition(":")[0]).inc()
+        finally:
+            self._taking_off -= 1
 
     async def start(self) -> None:
         """Read what was spent."""
         await self._spending.start()
 
     async def drain(self) -> None:
-        """Write what was spent, and count no more what was not sent: whoever sends has finished before."""
+        """Write what was spent and said, and count no more what was not sent; whoever sends has finished."""
         await self._spending.drain()
         for book in self._books.values():
             await book.drain()
+        await self._tasks.join()
 
     async def stop(self) -> None:
         """End."""
         await self._spending.stop()
         for book in self._books.values():
             await book.stop()
+        await self._tasks.cancel()
 
 
 def _key(claim: Claim) -> _ClaimKey:
