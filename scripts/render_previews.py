@@ -1,35 +1,59 @@
 """Takes pictures of the previews of mails in Chromium: a phone's and a desktop's width, light and dark.
 
     postorder templates preview --out var/previews
-    python scripts/render_previews.py var/previews [NAME…]
+    python scripts/render_previews.py var/previews [BEGINNING…]
 
-Writes NAME.phone-light.png and so on beside each NAME.html. Chromium is Debian's package of that name.
+Previews whose names begin so, or all of them, are put side by side, by kind and variant, one language each:
+order_email.phone-light.png and so on, in the folder `pictures` beside them. Chromium is Debian's package
+of that name.
 """
 
+import html
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
-WIDTHS = {"phone": (390, 900), "desktop": (1100, 900)}
-SCHEMES = {"light": [], "dark": ["--blink-settings=preferredColorScheme=0", "--force-dark-mode"]}
+SIZES = {"phone": (375, 860), "desktop": (1024, 860)}
+SCHEMES = ("dark", "light")  # as Chromium numbers them
+GAP_PX = 8
 SECONDS_MAX = 60
 
 
-def picture(chromium: str, page: Path, target: Path, size: tuple[int, int], options: list[str]) -> None:
-    """Take a picture of a page."""
-    # Chromium has no window narrower than 500 pixels, so the page goes into a frame of the width wanted.
+def picture(chromium: str, pages: list[Path], target: Path, size: tuple[int, int], scheme: str) -> None:
+    """Take one picture of several pages."""
+    width, height = size
+    # Chromium has no window narrower than 500 pixels, so each page goes into a frame of the width wanted.
+    frames = "".join(
+        f'<iframe srcdoc="{html.escape(page.read_text(encoding="utf-8"))}"></iframe>' for page in pages
+    )
+    style = (
+        f"body{{margin:0;display:flex;gap:{GAP_PX}px;background:#777}}"
+        f"iframe{{border:0;flex:none;width:{width}px;height:{height}px}}"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        frame = Path(folder) / "frame.html"
-        style = f"body{{margin:0}}iframe{{border:0;width:{size[0]}px;height:{size[1]}px}}"
-        scheme = '<meta name="color-scheme" content="light dark">'
-        content = f'{scheme}<style>{style}</style><iframe src="{page.resolve().as_uri()}"></iframe>'
-        frame.write_text(content, encoding="utf-8")
-        command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *options]
-        command += [f"--user-data-dir={folder}/profile", f"--window-size={max(size[0], 500)},{size[1]}"]
-        command += [f"--screenshot={target}", frame.as_uri()]
+        sheet = Path(folder) / "sheet.html"
+        head = '<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
+        sheet.write_text(f"{head}<style>{style}</style>{frames}", encoding="utf-8")
+        command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += [f"--blink-settings=preferredColorScheme={SCHEMES.index(scheme)}"]
+        command += [f"--window-size={max(len(pages) * (width + GAP_PX) - GAP_PX, 500)},{height}"]
+        command += [f"--user-data-dir={folder}/profile", f"--screenshot={target}", sheet.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=SECONDS_MAX)
+
+
+def sheets(folder: Path, beginnings: list[str]) -> dict[str, list[Path]]:
+    """Return the pages of each sheet: order_email.de.in-yen.html belongs to order_email.in-yen."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for page in sorted(folder.glob("*.html")):
+        if not beginnings or page.name.startswith(tuple(beginnings)):
+            kind, _, variant = (
+                page.stem.split(".", 2) if page.stem.count(".") > 1 else (*page.stem.split("."), "")
+            )
+            found[f"{kind}.{variant}" if variant else kind].append(page)
+    return found
 
 
 def main() -> int:
@@ -39,13 +63,13 @@ def main() -> int:
         print(__doc__ if chromium else "render_previews: needs Chromium: apt-get install chromium")
         return 2
     folder = Path(sys.argv[1])
-    for page in sorted(folder.glob("*.html")):
-        if sys.argv[2:] and page.stem not in sys.argv[2:]:
-            continue
-        for width, size in WIDTHS.items():
-            for scheme, options in SCHEMES.items():
-                picture(chromium, page, page.with_suffix(f".{width}-{scheme}.png"), size, options)
-        print(page.stem)
+    (folder / "pictures").mkdir(exist_ok=True)
+    for name, pages in sheets(folder, sys.argv[2:]).items():
+        for width, size in SIZES.items():
+            for scheme in SCHEMES:
+                target = (folder / "pictures" / f"{name}.{width}-{scheme}.png").resolve()
+                picture(chromium, pages, target, size, scheme)
+        print(f"{name}: {', '.join(page.stem for page in pages)}")
     return 0
 
 

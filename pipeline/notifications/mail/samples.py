@@ -24,6 +24,7 @@ _LINES: list[dict[str, object]] = [
         "title": "The Complete Recordings, remastered, in a box with a book of photographs and essays",
     },
 ]
+_YEN_LINE: dict[str, object] = {**_LINES[0], "unit_price": "3600"}
 
 
 def sample_claim(kind: Kind, locale: str, *, name: str | None = None, **changes: object) -> Claim:
@@ -85,7 +86,7 @@ def sample_variants(kind: Kind, locale: str) -> dict[str, Claim]:
         "one line longer than is shown": sample_claim(kind, locale, lines=_json([line] * one_more)),
         "longer than is shown": sample_claim(kind, locale, lines=_json([line] * (one_more + 6))),
         "without lines": sample_claim(kind, locale, lines="[]"),
-        "in yen": sample_claim(kind, locale, currency="JPY", total="1200.0000"),
+        "in yen": sample_claim(kind, locale, currency="JPY", total="7200.0000", lines=_json([_YEN_LINE])),
         "long": long_claim(kind, locale),
     }
 
