@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from consumers.bootstrap import Process
+from consumers.roles import Role
 from pipeline.errors import SettingsError
 from pipeline.settings import load_settings
 
@@ -66,3 +68,16 @@ def test_a_second_relay_may_be_named_by_the_environment(write) -> None:
 def test_a_variable_alone_makes_no_second_relay_of_nowhere(write) -> None:
     with pytest.raises(SettingsError, match=r"\Aemail_second.host: is missing\Z"):
         load_settings(write(""), {"POSTORDER_EMAIL_SECOND_WEIGHT": "1"})
+
+
+def test_a_second_sms_provider_needs_an_account_of_its_own_to_send(write) -> None:
+    variables = {"POSTORDER_SMS_AUTH_TOKEN": "a token"}
+    account = f'[sms]\naccount_sid = "AC{"0a" * 16}"\nfrom_number = "+14155550100"\n'
+    settings = load_settings(write(f"{account}[sms_second]\nweight = 1\n"), variables)
+    with pytest.raises(SettingsError) as caught:
+        Process(settings, frozenset({Role.NOTIFICATIONS}), lambda _name: None)
+    assert caught.value.problems == [
+        f"sms_second.{key}: is missing, and notifications need it"
+        for key in ("account_sid", "auth_token", "from_number")
+    ]
+    Process(load_settings(write(account), variables), frozenset({Role.NOTIFICATIONS}), lambda _name: None)
