@@ -14,6 +14,7 @@ from ledger import Intake, accepted
 from public_requests import bounce_headers
 from public_site import BOUNCE_SECRET, SECRET, sms_row
 from real_stack import Bench, order_event
+from relay_reports import sendgrid_event, sendgrid_headers, sendgrid_key
 
 from consumers.public.services import public_services
 from pipeline.clock import SystemClock
@@ -209,6 +210,28 @@ async def test_a_bounce_makes_the_mail_undelivered_and_takes_the_address_off(
     assert row == {"state": "undelivered", "reason": "5.1.1"}
     known = await Recipients(bench.cluster, clock=SystemClock()).show(Channel.EMAIL, "o-1@example.com")
     assert (known.state, known.reason) == ("out", "bounce:5.1.1")
+
+
+async def test_a_relays_events_of_two_mails_count_as_what_they_say(bench: Bench, settings: Settings) -> None:
+    """One is gone for good; the other was refused for a time, and a made-up one is nobody's."""
+    gone, soft = await accepted_by(bench, Channel.EMAIL, 2)
+    domain = settings.email.from_address.partition("@")[2]
+
+    def event(claim: Claim, address: str, **changes: str) -> dict[str, Any]:
+        return sendgrid_event(**{"smtp-id": f"<{claim.effect_id.hex}@{domain}>", "email": address, **changes})
+
+    events = [event(gone, "O-1@example.com"), event(soft, "o-2@example.com", type="blocked")]
+    body = msgspec.json.encode([*events, event(soft, "victim@example.com")])
+    async with listening_on(bench.cluster, settings, sendgrid_keys=(sendgrid_key(),)) as listening:
+        for _ in range(2):
+            answer = await listening.post("/mail/events/sendgrid", data=body, headers=sendgrid_headers(body))
+            assert answer == 204
+    rows = await bench.rows("SELECT order_id, state, reason FROM outbox WHERE channel = 'email'")
+    assert sorted((row["order_id"], row["state"], row["reason"]) for row in rows) == [
+        ("o-1", "undelivered", "5.1.1"),
+        ("o-2", "undelivered", "4.0.0"),
+    ]
+    assert [row["reason"] for row in await bench.rows("SELECT reason FROM recipient")] == ["bounce:5.1.1"]
 
 
 def dsn(message_id: str, address: str) -> bytes:
