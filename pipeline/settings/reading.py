@@ -91,10 +91,12 @@ class _Reading:
             return None
         before = len(self.problems)
         hints = get_type_hints(struct, include_extras=True)
+        required = {f.name for f in msgspec.structs.fields(struct) if f.required}
         values = {}
         for key, hint in hints.items():
             raw = self._raw(where, key, hint, dict(table), prefix)
             if raw is None:
+                self.problems += [f"{where}.{key}: is missing"] if key in required else []
                 continue
             try:
                 values[key] = msgspec.convert(raw, hint, strict=not isinstance(raw, str))
@@ -102,8 +104,6 @@ class _Reading:
                 self.problems.append(f"{where}.{key}: {_plain(error, secret=key in SECRETS)}")
         allowed = {*hints, *(f"{key}_file" for key in hints if key in SECRETS)}
         self.problems += [f"{where}.{key}: no such key" for key in table if key not in allowed]
-        required = {f.name for f in msgspec.structs.fields(struct) if f.required}
-        self.problems += [f"{where}.{key}: is missing" for key in sorted(required - set(table))]
         return None if len(self.problems) > before else values
 
     def _raw(self, where: str, key: str, hint: Any, table: dict[str, Any], prefix: str) -> Any:

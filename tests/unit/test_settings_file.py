@@ -54,3 +54,12 @@ def test_a_shard_without_a_replica_is_refused(path: Path, shard: str) -> None:
 )
 def test_a_password_is_taken_out(url: str, expected: tuple[str, str]) -> None:
     assert _without_password(url) == expected
+
+
+def test_what_is_required_may_come_from_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "postorder.toml"
+    path.write_text('[[shards]]\nname = "s0"\n')
+    settings = load_settings(path, {"POSTORDER_SHARD_S0_PRIMARY": "postgresql://u@h:1/d"})
+    assert settings.shards[0].primary == "postgresql://u@h:1/d"
+    with pytest.raises(SettingsError, match=r"\Ashards.s0.primary: is missing\Z"):
+        load_settings(path, {})
