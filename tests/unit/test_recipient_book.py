@@ -1,87 +1,22 @@
 """Recipients are asked for in sets, get what room there is, and are followed when their slots move."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from datetime import date
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from recipient_shards import QuickClock, Shards
 
-from pipeline.clock import SystemClock
-from pipeline.errors import HeldBackError, PostorderError, ProviderError, StorageUnavailableError
+from pipeline.errors import HeldBackError, ProviderError, StorageUnavailableError
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.rules.recipient_book import Passed, RecipientBook
 from pipeline.sharding.router import Router
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.sharding.slots import SLOT_COUNT
 from pipeline.storage.outbox import Channel
-from pipeline.storage.recipients import Asked, Counted, RecipientKey, Word, Words, recipient_key
+from pipeline.storage.recipients import Asked, RecipientKey, recipient_key
 
 ADA, BOB = (recipient_key(Channel.SMS, number) for number in ("+14155550123", "+14155550124"))
-DAY = date(2026, 7, 1)
-
-
-class QuickClock(SystemClock):
-    """A clock whose sleeps end at once, and take their time all the same."""
-
-    time_s = 0.0
-
-    def monotonic(self) -> float:
-        return self.time_s
-
-    async def sleep(self, delay_s: float) -> None:
-        self.time_s += delay_s
-        await asyncio.sleep(0)
-
-
-class Shards:
-    """What shards hold, and what they were asked."""
-
-    def __init__(self) -> None:
-        self.owner = "a"
-        self.out: dict[RecipientKey, str] = {}
-        self.counts: Counter[RecipientKey] = Counter()
-        self.asked: list[tuple[str, list[Asked]]] = []
-        self.error: PostorderError | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.was_asked, self.taken_back = asyncio.Event(), asyncio.Event()
-
-    def shard(self, name: str) -> "Shard":
-        return Shard(self, name)
-
-
-class Shard:
-    def __init__(self, shards: Shards, name: str) -> None:
-        self._shards, self._name = shards, name
-
-    async def ask(self, asked: Sequence[Asked], cap: int) -> Words:
-        shards = self._shards
-        shards.asked.append((self._name, list(asked)))
-        shards.was_asked.set()
-        await shards.gate.wait()
-        if shards.error:
-            raise shards.error
-        if self._name != shards.owner:
-            return Words({}, frozenset(one.recipient.key for one in asked))
-        words = {}
-        for recipient, wanted in asked:
-            why = shards.out.get(recipient)
-            room = max(0, cap - shards.counts[recipient]) if cap else wanted
-            granted = 0 if why else min(wanted, room)
-            shards.counts[recipient] += granted
-            words[recipient.key] = Word(why, granted, DAY if cap else None)
-        return Words(words, frozenset())
-
-    async def take_back(self, counted: Sequence[Counted], cap: int) -> None:
-        assert cap
-        if self._shards.error:
-            raise self._shards.error
-        for recipient, day, messages in counted:
-            assert day == DAY
-            self._shards.counts[recipient] -= messages
-        self._shards.taken_back.set()
 
 
 @pytest.fixture
@@ -213,7 +148,33 @@ async def test_while_a_shard_is_away_its_recipients_wait(make_book, shards: Shar
     shards.error = StorageUnavailableError("a: away")
     assert await code_of(book, ADA) == "recipients_unavailable"
     shards.error = None
+    book._clock.time_s += 1.0
     assert await code_of(book, ADA) is None
+
+
+async def test_a_shard_that_is_away_is_tried_by_one_message_a_second(make_book, shards: Shards) -> None:
+    """The others, of whatever shard they are, hold no worker until its time-out ends."""
+    book = make_book()
+    shards.gate.clear()
+    first = asyncio.create_task(code_of(book, ADA))
+    await shards.was_asked.wait()
+    meanwhile = [asyncio.create_task(code_of(book, one)) for one in (ADA, BOB)]
+    await asyncio.sleep(0)
+    shards.error = StorageUnavailableError("a: away")
+    shards.gate.set()
+    codes = await asyncio.gather(first, *meanwhile)
+    assert codes == ["recipients_unavailable"] * 3
+    with pytest.raises(HeldBackError) as caught:
+        await book.admit(BOB)
+    assert caught.value.retry_after_s == 1.0
+    assert len(shards.asked) == 1
+    book._clock.time_s += 1.0
+    codes = [await code_of(book, one) for one in (ADA, BOB, BOB)]
+    assert codes == ["recipients_unavailable"] * 3
+    assert len(shards.asked) == 2
+    shards.error = None
+    book._clock.time_s += 1.0
+    assert [await code_of(book, one) for one in (ADA, BOB, BOB)] == [None] * 3
 
 
 async def test_a_slot_that_moved_is_followed(make_book, shards: Shards) -> None:

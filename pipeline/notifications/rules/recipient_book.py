@@ -15,7 +15,13 @@ from uuid import UUID
 import structlog
 
 from pipeline.clock import Clock
-from pipeline.errors import HeldBackError, PostorderError, RecipientRefusedError, StorageUnavailableError
+from pipeline.errors import (
+    HeldBackError,
+    PostorderError,
+    RecipientRefusedError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
 from pipeline.lifecycle import Tasks
 from pipeline.sharding.router import Router
 from pipeline.storage.recipients import Asked, Counted, RecipientKey, Word, Words
@@ -26,6 +32,7 @@ log = structlog.get_logger(__name__)
 _PATIENCE_S = 1.0  # for a slot that is nobody's while it moves
 _MOVING_S = 0.02
 _PACE_S = 0.005  # between two statements of a shard: 16 in one cost each a ninth of what one alone costs
+_AWAY_S = 1.0
 _TAKE_BACK_S = 0.05  # what was not sent is gathered for so long
 
 
@@ -75,7 +82,8 @@ class RecipientBook:
 
     `cap`: messages to one recipient in a day (UTC), 0: no cap. Mutable state: `_waiting` and `_busy` by
     shard (bounded by the pool: each message waits once), `_rested` (by shard, from when on it may be asked
-    again), `_returned` (what to count no more), `asked`, `statements`.
+    again), `_away` (shards that did not answer, and until when nobody tries), `_returned` (what to count no
+    more), `asked`, `statements`.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class RecipientBook:
         self._waiting: dict[str, dict[UUID, _Question]] = {}
         self._busy: set[str] = set()
         self._rested: dict[str, float] = {}
+        self._away: dict[str, float] = {}
         self._returned: Counter[tuple[RecipientKey, date]] = Counter()
         self.asked = 0
         self.statements = 0
@@ -110,6 +119,7 @@ class RecipientBook:
         Raises RecipientRefusedError (`opted_out`, `bounced`, `blocked`), or HeldBackError (`daily_cap`,
         `recipients_unavailable`).
         """
+        self._check_away(recipient)
         answer = self._ask(recipient)
         try:
             word = await answer
@@ -124,6 +134,15 @@ class RecipientBook:
         if not word.granted:
             raise HeldBackError("daily_cap", "the recipient had enough today", self._day_left_s())
         return Passed(recipient, word.day)
+
+    def _check_away(self, recipient: RecipientKey) -> None:
+        """Raise HeldBackError while the recipient's shard is away. One message a second passes, and tries."""
+        shard, now = self._router.shard_of(recipient.slot), self._clock.monotonic()
+        rest_s = self._away.get(shard, now) - now
+        if rest_s > 0:
+            raise HeldBackError("recipients_unavailable", f"{shard}: did not answer just now", rest_s)
+        if shard in self._away:
+            self._away[shard] = now + _AWAY_S
 
     def take_back(self, passed: Passed) -> None:
         """Count a message no more that was admitted and not sent. Returns at once."""
@@ -168,9 +187,16 @@ class RecipientBook:
                 questions = self._waiting.pop(shard)
                 try:
                     await self._answer(shard, questions)
+                except (StorageUnavailableError, StorageTimeoutError) as error:
+                    self._away[shard] = self._clock.monotonic() + _AWAY_S
+                    _fail(questions, error)
+                    _fail(
+                        self._waiting.pop(shard, {}), error
+                    )  # else they would wait for its time-out as well
                 except PostorderError as error:
-                    for question in questions.values():
-                        question.fail(error)
+                    _fail(questions, error)
+                else:
+                    self._away.pop(shard, None)
         finally:
             self._busy.discard(shard)
 
@@ -237,6 +263,11 @@ class RecipientBook:
         now = self._clock.now().astimezone(UTC)
         tomorrow = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
         return (tomorrow - now).total_seconds()
+
+
+def _fail(questions: dict[UUID, _Question], error: PostorderError) -> None:
+    for question in questions.values():
+        question.fail(error)
 
 
 def _code(reason: str) -> str:
