@@ -10,7 +10,7 @@ import structlog
 from consumers.customer_updated import customer_updated_consumer
 from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
-from consumers.notifications import notification_services
+from consumers.notifications import checked_templates, notification_services
 from consumers.order_processed import order_processed_consumer
 from consumers.roles import Role
 from pipeline.backoff import Backoff
@@ -39,6 +39,8 @@ class Process:
     def __init__(self, settings: Settings, roles: frozenset[Role], find_shard: FindShard) -> None:
         if Role.NOTIFICATIONS in roles:
             _require_providers(settings)
+            # Before anything is connected: what is wrong with a template does not wait for a database.
+            self._templates = checked_templates(settings)
         if Role.PUBLIC in roles and roles != frozenset(Role) and not settings.public.port:
             raise SettingsError(["public.port: is 0, and --only public needs one"])
         self._settings = settings
@@ -122,6 +124,7 @@ class Process:
             services += notification_services(
                 self._settings,
                 self._cluster,
+                templates=self._templates,
                 news=news,
                 metrics=self._metrics,
                 clock=self._clock,

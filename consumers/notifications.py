@@ -22,8 +22,8 @@ from pipeline.notifications.evidence import asker
 from pipeline.notifications.foresight import Foresight
 from pipeline.notifications.inquiry import Inquiry
 from pipeline.notifications.mail.documents import DocumentFetcher
-from pipeline.notifications.mail.lint import check
-from pipeline.notifications.mail.templates import templates_of
+from pipeline.notifications.mail.lint import check as check_templates
+from pipeline.notifications.mail.templates import Templates, templates_of
 from pipeline.notifications.pools.provider_slots import ProviderSlots
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.receipts import ReceiptBook
@@ -50,6 +50,7 @@ class Providers:
         settings: Settings,
         metrics: Metrics,
         clock: Clock,
+        templates: Templates,
         complete: Callable[[Claim], Awaitable[Claim]],
     ) -> None:
         self._sms = sms_providers(settings)
@@ -61,8 +62,6 @@ class Providers:
         )
         links = Links(settings.public)
         sms = SmsComposition(settings.sms, callback_url=links.status_callback)
-        templates = templates_of(settings.notifications)
-        check(templates, settings.sms)
         self.composer = Composer(templates, self._documents, complete, sms, links.unsubscribe)
         maker = SlotMaker(settings.pools, metrics, clock)
         self.sms = maker.sms(sms_sections(settings), self._sms)
@@ -88,10 +87,18 @@ class Providers:
         await self._documents.close()
 
 
+def checked_templates(settings: Settings) -> Templates:
+    """Return the templates. Raises SettingsError when something is wrong with them."""
+    templates = templates_of(settings.notifications)
+    check_templates(templates, settings.sms)
+    return templates
+
+
 def notification_services(
     settings: Settings,
     cluster: Cluster,
     *,
+    templates: Templates,
     news: OutboxNews,
     metrics: Metrics,
     clock: Clock,
@@ -100,7 +107,7 @@ def notification_services(
     """Return the services, most downstream first."""
     book, persons = _contacts(settings, cluster, clock, new_tasks)
     rules = sending_rules(settings, cluster, metrics, clock, new_tasks)
-    providers = Providers(settings, metrics, clock, book.complete)
+    providers = Providers(settings, metrics, clock, templates, book.complete)
 
     async def check(claim: Claim, message: Any) -> None:
         if settings.rules.quiet_kinds:  # they go by the person's number and country, which the book knows

@@ -7,6 +7,7 @@ from pipeline.clock import SystemClock
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.contacts import ContactBook
 from pipeline.notifications.foresight import Foresight
+from pipeline.notifications.mail.templates import templates_of
 from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings, ShardSettings
 from pipeline.storage.cluster import Cluster
@@ -52,6 +53,7 @@ async def test_a_sender_looks_customers_up_when_their_claims_come() -> None:
     services = notification_services(
         settings,
         cluster,
+        templates=templates_of(settings.notifications),
         news=OutboxNews(cluster, listens=False, clock=clock, tasks=new_tasks()),
         metrics=Metrics(),
         clock=clock,

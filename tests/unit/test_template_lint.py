@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from consumers.bootstrap import Process
 from consumers.cli import app
+from consumers.roles import Role
 from pipeline.errors import SettingsError
 from pipeline.notifications.mail import lint as linting
 from pipeline.notifications.mail.cpu_limit import CpuLimitError, cpu_limit
 from pipeline.notifications.mail.lint import lint
 from pipeline.notifications.mail.sms_lint import sms_notes
 from pipeline.notifications.mail.templates import Templates
-from pipeline.settings import SmsSettings
+from pipeline.settings import NotificationSettings, Settings, ShardSettings, SmsSettings
 
 TEXT, SMS = "en/order_email.txt", "en/order_sms.txt"
 ENDLESS = "{% for x in range(99999) %}{% for y in range(99999) %}{% endfor %}{% endfor %}x"
@@ -150,6 +152,19 @@ def test_files_that_nothing_asks_for_are_named(tmp_path: Path) -> None:
     own(tmp_path, "en/part.txt", "included")
     mine = own(tmp_path, TEXT, '{% include "en/part.txt" %}{% include "shipped/de/order_sms.txt" %}')
     assert mine.unused == ["en/order_mail.txt", "fr_CA/order_email.subject.txt"]
+
+
+def test_the_pipeline_refuses_them_before_it_connects_to_anything(tmp_path: Path) -> None:
+    own(tmp_path, TEXT, "{{ nmae }}")
+    sms = SmsSettings(account_sid=f"AC{'0' * 32}", auth_token="secret", from_number="+14155550100")
+    settings = Settings(
+        shards=(ShardSettings(name="s", primary="postgresql://u@127.0.0.1:1/d"),),
+        sms=sms,
+        notifications=NotificationSettings(templates_dir=str(tmp_path)),
+    )
+    with pytest.raises(SettingsError, match=f"template {TEXT}, line 1: nmae is no variable"):
+        Process(settings, frozenset({Role.NOTIFICATIONS}), lambda _: None)
+    Process(settings, frozenset({Role.ORDERS}), lambda _: None)
 
 
 def test_the_command_tells_all_that_and_fails(tmp_path: Path) -> None:
