@@ -190,9 +190,8 @@ class RecipientBook:
                 except (StorageUnavailableError, StorageTimeoutError) as error:
                     self._away[shard] = self._clock.monotonic() + _AWAY_S
                     _fail(questions, error)
-                    _fail(
-                        self._waiting.pop(shard, {}), error
-                    )  # else they would wait for its time-out as well
+                    # Those that came meanwhile would wait for its time-out as well.
+                    _fail(self._waiting.pop(shard, {}), error)
                 except PostorderError as error:
                     _fail(questions, error)
                 else:
