@@ -172,7 +172,8 @@ async def test_a_shard_that_is_away_is_tried_by_one_message_a_second(make_book, 
     shards.gate.clear()
     trying = asyncio.create_task(code_of(book, ADA))
     await asyncio.sleep(0)
-    assert await code_of(book, BOB) == "recipients_unavailable"  # while that one waits
+    async with asyncio.timeout(5):
+        assert await code_of(book, BOB) == "recipients_unavailable"  # while that one waits
     shards.gate.set()
     assert [await trying, await code_of(book, BOB)] == ["recipients_unavailable"] * 2
     assert len(shards.asked) == 2
