@@ -90,7 +90,7 @@ class Providers:
 def checked_templates(settings: Settings) -> Templates:
     """Return the templates. Raises SettingsError when something is wrong with them."""
     templates = templates_of(settings.notifications)
-    check_templates(templates, settings.sms)
+    check_templates(templates)
     return templates
 
 

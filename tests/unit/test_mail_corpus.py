@@ -15,7 +15,6 @@ from pipeline.notifications.mail import address
 from pipeline.notifications.mail.lint import check
 from pipeline.notifications.mail.templates import Templates
 from pipeline.notifications.mail.words import one_line
-from pipeline.settings import SmsSettings
 
 CORPUS = Path(__file__).parents[1] / "data/corpus"
 ADDRESSES = tomllib.loads((CORPUS / "emails.toml").read_text())["case"]
@@ -96,7 +95,7 @@ def test_what_is_said_of_a_template(case: dict, tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_text(case["source"])
     with pytest.raises(SettingsError) as caught:
-        check(Templates(shop="Shop", folder=tmp_path), SmsSettings())
+        check(Templates(shop="Shop", folder=tmp_path))
     assert any(case["problem"] in problem for problem in caught.value.problems), caught.value.problems
     assert all("en/order_email" in problem for problem in caught.value.problems), caught.value.problems
 

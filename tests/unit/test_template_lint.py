@@ -45,13 +45,17 @@ def own(folder: Path, name: str, source: str | bytes, **settings: str) -> Templa
         (TEXT, " \n", f"template {TEXT}: is empty (an order that is plain)"),
         (TEXT, "{% if name %}x{% endif %}", f"template {TEXT}: is empty (an order that is without a name)"),
         (TEXT, '{% extends "none.txt" %}', f"template {TEXT}, line 1: TemplateNotFound: none.txt"),
-        (SMS, "{{ shop }}", f"template {SMS}: lacks {{{{ number }}}} as it is sent (an order that is plain)"),
+        (SMS, "{{ shop }}", f"template {SMS}: lacks {{{{ number }}}} (an order that is plain)"),
         (
             SMS,
             "{% if name %}{{ number }}{% endif %} x",
-            f"template {SMS}: lacks {{{{ number }}}} as it is sent (an order that is without a name)",
+            f"template {SMS}: lacks {{{{ number }}}} (an order that is without a name)",
         ),
-        (SMS, f"{'x' * 460}{{{{ number }}}}", f"template {SMS}: lacks {{{{ number }}}} as it is sent"),
+        (
+            SMS,
+            f"{'x' * 460}{{{{ number }}}}",
+            f"template {SMS}: {{{{ number }}}} does not fit into sms.segments_max = 3",
+        ),
         (
             SMS,
             f"{{{{ number }}}} {'x' * 400}",

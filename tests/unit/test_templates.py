@@ -157,7 +157,7 @@ def test_ones_own_templates_stand_over_those_shipped(tmp_path: Path) -> None:
         en__order_email_dot_subject_dot_txt="Mine {{ number }}",
         **{"fr-CA__order_email_dot_subject_dot_txt": "La mienne {{ number }}"},
     )
-    check(mine, SmsSettings())
+    check(mine)
     assert mine.read(sample_claim(Kind.ORDER_EMAIL, "en")).subject == "Mine 1001"
     assert mine.read(sample_claim(Kind.ORDER_EMAIL, "fr-CA")).subject == "La mienne 1001"
     assert "Thank you, Ada!" in mine.read(sample_claim(Kind.ORDER_EMAIL, "en")).html

@@ -10,7 +10,7 @@ from pipeline.errors import RejectedError, SettingsError
 from pipeline.notifications.mail.cpu_limit import CpuLimitError, cpu_limit
 from pipeline.notifications.mail.html_lint import CANARY, html_problems
 from pipeline.notifications.mail.samples import SAMPLE_TO, SAMPLE_URL, sample_claim, sample_variants
-from pipeline.notifications.mail.sms_lint import sms_problems
+from pipeline.notifications.mail.sms_lint import sms_misfits, sms_problems
 from pipeline.notifications.mail.templates import PARTS, Templates
 from pipeline.notifications.mail.words import COUNTS, FORMS, SETTINGS, VALUES, one_line
 from pipeline.settings import SmsSettings
@@ -23,15 +23,25 @@ _RENDERING_CPU_S_MAX = 2.0  # of all variants of one message in one language, wh
 _REASON_CHARS_MAX = 200
 
 
-def check(templates: Templates, sms: SmsSettings) -> None:
+def check(templates: Templates) -> None:
     """Raise SettingsError with a line for each problem, which names the file."""
-    problems = lint(templates, sms)
+    problems = _problems(templates)
     if problems:
         raise SettingsError(problems)
 
 
 def lint(templates: Templates, sms: SmsSettings) -> list[str]:
-    """Return a line for each problem."""
+    """Return a line for each problem, and for each SMS that would be shortened."""
+    problems = _problems(templates)
+    if problems:
+        return problems
+    try:
+        return list(sms_misfits(templates, sms))
+    except RejectedError as error:
+        return [_told(error)]
+
+
+def _problems(templates: Templates) -> list[str]:
     problems = [problem for name in templates.names for problem in _source_problems(templates, name)]
     problems += _missing(templates)
     if problems:
@@ -40,7 +50,7 @@ def lint(templates: Templates, sms: SmsSettings) -> list[str]:
         for kind in Kind:
             try:
                 with cpu_limit(_RENDERING_CPU_S_MAX):
-                    problems += _rendering_problems(templates, sms, kind, language)
+                    problems += _rendering_problems(templates, kind, language)
             except RejectedError as error:
                 problems.append(_told(error))
                 if isinstance(error.__cause__, CpuLimitError):
@@ -77,10 +87,10 @@ def _source_problems(templates: Templates, name: str) -> Iterator[str]:
         yield f"template {name}, line {scope.lineno}: escaping cannot be turned off"
 
 
-def _rendering_problems(templates: Templates, sms: SmsSettings, kind: Kind, language: str) -> Iterable[str]:
+def _rendering_problems(templates: Templates, kind: Kind, language: str) -> Iterable[str]:
     """Return what is wrong with a message in a language. Raises RejectedError when it cannot be rendered."""
     if kind is Kind.ORDER_SMS:
-        return list(sms_problems(templates, sms, language))
+        return list(sms_problems(templates, language))
     return list(_mail_problems(templates, kind, language))
 
 
