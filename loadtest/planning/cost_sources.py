@@ -89,23 +89,35 @@ class FootprintFile(msgspec.Struct, frozen=True, kw_only=True):
     wal_message_bytes: float
 
 
-class LadderStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One rate of an open loop. `busy_share`: of all CPUs, by everything that was counted."""
+class PhaseLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds from the planned moment."""
 
-    rate_per_s: float
-    achieved_per_s: float
-    busy_share: float
     p50_ms: float
     p99_ms: float
 
 
-class LadderFile(msgspec.Struct, frozen=True, kw_only=True):
-    """var/bench/ladder.json: latency by rate, by `python -m loadtest.planning ladder`."""
+class RampPhase(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a ramp: `machine_cores` were busy, `lag_s` of work was open at its end."""
+
+    measured: bool
+    events_per_s: float
+    lag_s: dict[str, float]
+    latencies: dict[str, PhaseLatency]
+    machine_cores: float
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether what came was done."""
+        return self.measured and "committed" in self.latencies and max(self.lag_s.values(), default=0.0) < 1
+
+
+class RampFile(msgspec.Struct, frozen=True, kw_only=True):
+    """var/loadtest/ramp-intake.json: latency by rate, as far as it is needed."""
 
     at: str
     machine: str
     command: str
-    steps: list[LadderStep]
+    phases: list[RampPhase]
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,10 +128,10 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     notifications: NotificationsFile | None
     reshard: ReshardFile | None
     footprint: FootprintFile | None
-    ladder: LadderFile | None
+    ramp: RampFile | None
 
 
-def read_files(folder: Path) -> Files:
+def read_files(folder: Path, loadtests: Path) -> Files:
     """Read every file that is there. Raises SettingsError for one that is not what it should be."""
     return Files(
         intake=_read(folder / "intake.json", IntakeFile),
@@ -127,7 +139,7 @@ def read_files(folder: Path) -> Files:
         notifications=_read(folder / "notifications.json", NotificationsFile),
         reshard=_read(folder / "reshard.json", ReshardFile),
         footprint=_read(folder / "footprint.json", FootprintFile),
-        ladder=_read(folder / "ladder.json", LadderFile),
+        ramp=_read(loadtests / "ramp-intake.json", RampFile),
     )
 
 
@@ -143,7 +155,7 @@ def _read(path: Path, kind: Any) -> Any:
 def from_file(file: Any, value: float, unit: str, note: str) -> Measured:
     """Return a figure of a file."""
     return Measured(
-        value=round(value, 4),
+        value=float(f"{value:.4g}"),
         unit=unit,
         command=file.command,
         at=file.at,

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 
@@ -11,8 +10,9 @@ from loadtest.planning.cost_sources import (
     Files,
     FootprintFile,
     IntakeFile,
-    LadderFile,
     NotificationsFile,
+    RampFile,
+    RampPhase,
     ReshardFile,
     WriterFile,
     from_file,
@@ -42,8 +42,8 @@ def new_costs(earlier: CostVector, files: Files) -> CostVector:
         costs = msgspec.structs.replace(costs, **_of_reshard(files.reshard))
     if files.footprint is not None:
         costs = msgspec.structs.replace(costs, **_of_footprint(files.footprint))
-    if files.ladder is not None:
-        costs = msgspec.structs.replace(costs, **_of_ladder(files.ladder))
+    if files.ramp is not None:
+        costs = msgspec.structs.replace(costs, **_of_ramp(files.ramp))
     elif files.intake is not None:
         costs = msgspec.structs.replace(costs, turn_ms=_turn(files.intake, costs))
     return costs
@@ -154,25 +154,24 @@ def _turn(file: IntakeFile, costs: CostVector) -> Measured:
     return from_file(file, service_from_waiting_s(wait_s, cores, busy, 0.99) * 1000, "ms", note)
 
 
-def _of_ladder(file: LadderFile) -> dict[str, Measured]:
-    """Return idle p99 and turn of measured steps; the turn is the median over the steps that kept up."""
-    steps = sorted(file.steps, key=lambda step: step.rate_per_s)
-    kept = [step for step in steps if step.achieved_per_s >= 0.98 * step.rate_per_s]
-    idle_ms, cores = steps[0].p99_ms, cpus(file.machine)
-    turns = sorted(
-        turn
-        for step in kept[1:]
-        if (
-            turn := service_from_waiting_s(
-                max(0.0, step.p99_ms - idle_ms) / 1000, cores, step.busy_share, 0.99
-            )
-        )
-    )
-    found = {"idle_p99_ms": from_file(file, idle_ms, "ms", f"at {steps[0].rate_per_s:g}/s")}
+def _of_ramp(file: RampFile) -> dict[str, Measured]:
+    """Return idle p99 and turn; the turn is the median of what each step that kept up says."""
+    steps = sorted((step for step in file.phases if step.keeps_up), key=lambda step: step.events_per_s)
+    if not steps:
+        return {}
+    idle, cores = steps[0], cpus(file.machine)
+    idle_ms = idle.latencies["committed"].p99_ms
+    turns = sorted(turn for step in steps[1:] if (turn := _turn_of(step, idle_ms, cores)))
+    found = {"idle_p99_ms": from_file(file, idle_ms, "ms", f"at {idle.events_per_s:,.0f} events/s")}
     if turns:
         note = f"the median of {len(turns)} rates, by M/G/c from the measured load"
         found["turn_ms"] = from_file(file, turns[len(turns) // 2] * 1000, "ms", note)
     return found
+
+
+def _turn_of(step: RampPhase, idle_ms: float, cores: int) -> float:
+    wait_s = max(0.0, step.latencies["committed"].p99_ms - idle_ms) / 1000
+    return service_from_waiting_s(wait_s, cores, step.machine_cores / cores, 0.99)
 
 
 def _of_notifications(file: NotificationsFile) -> dict[str, Measured]:
@@ -205,8 +204,3 @@ def _of_footprint(file: FootprintFile) -> dict[str, Measured]:
         "wal_message_bytes": ("bytes", "WAL of sending a message"),
     }
     return {name: from_file(file, getattr(file, name), unit, note) for name, (unit, note) in notes.items()}
-
-
-def written_from(folder: Path) -> str:
-    """Return what to say of a folder with no results in it."""
-    return f"{folder}: no results: run `make bench-intake`, `make bench-writer`, `make bench-notifications`"

@@ -10,7 +10,7 @@ from rich.console import Console
 from loadtest.planning.assumptions import SHIPPED as ASSUMPTIONS
 from loadtest.planning.assumptions import Assumptions, load_assumptions
 from loadtest.planning.costs import SHIPPED as COSTS
-from loadtest.planning.costs import load_costs
+from loadtest.planning.costs import CostVector, load_costs
 from loadtest.planning.demand import Demand
 from loadtest.planning.layout import Layout
 from loadtest.planning.plan import Plan, make_plan
@@ -47,6 +47,14 @@ def plan(  # noqa: PLR0917  # the options of a command
     reference: Annotated[  # noqa: FBT002
         bool, typer.Option("--reference", help="The sizing the design starts from, beside the measured one.")
     ] = False,
+    simulate: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option("--simulate", help="Skew, a hot customer, a lost shard, a new one; writes var/plan."),
+    ] = False,
+    verify: Annotated[  # noqa: FBT002
+        bool, typer.Option("--verify", help="Start a stack here, run at its predicted knee, show the error.")
+    ] = False,
+    data_dir: Annotated[Path, typer.Option(help="Of the stack that --verify starts.")] = FOLDER / "stack",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,  # noqa: FBT002
 ) -> None:
     """Say how many machines an amount of orders needs, and why. Exit status 1: it cannot be met."""
@@ -72,14 +80,36 @@ def plan(  # noqa: PLR0917  # the options of a command
         segments_per_sms=segments,
         backlog_s=seconds_of("--backlog", backlog),
     )
+    if verify:
+        raise typer.Exit(_verified(demand, vector, given, data_dir, console))
     made = make_plan(demand, vector, given, layout)
     if as_json:
         typer.echo(_json(made))
     else:
         print_plan(made, vector, given, console)
+    if simulate:
+        _simulated(made, vector, given, Console(stderr=as_json))
     for problem in made.problems:
         typer.echo(f"postorder: cannot be met: {problem}", err=True)
     raise typer.Exit(1 if made.problems else 0)
+
+
+def _simulated(made: Plan, costs: CostVector, given: Assumptions, console: Console) -> None:
+    from loadtest.planning.simulate_command import print_study, simulate_plan  # noqa: PLC0415  # as above
+
+    print_study(simulate_plan(made, costs, given, FOLDER), FOLDER, console)
+
+
+def _verified(demand: Demand, costs: CostVector, given: Assumptions, data_dir: Path, console: Console) -> int:
+    """Run it and return the exit status: 1 when the prediction was too far off."""
+    from loadtest.planning.verify_command import (  # noqa: PLC0415  # loads servers and plots
+        print_verification,
+        verify_here,
+    )
+
+    found = verify_here(demand, costs, given, FOLDER, data_dir)
+    print_verification(found, console)
+    return 0 if found.within else 1
 
 
 def _given(path: Path, cores: int, disk: str, sender: str) -> Assumptions:

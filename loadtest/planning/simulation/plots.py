@@ -1,0 +1,84 @@
+"""The plots of a study, as SVG that takes its text colour from the page, for light and dark."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from loadtest.planning.simulation.figures import WINDOW_S, OverTime
+from loadtest.planning.simulation.scenarios import BEGINS_S
+from loadtest.planning.simulation.study import BatchCurve
+
+mpl.rcParams["svg.fonttype"] = "none"  # texts stay texts
+mpl.rcParams["svg.hashsalt"] = "postorder"
+
+_INK = "#010203"  # stands for the page's own colour; no line has it
+_SIZE = (8.0, 3.0)
+# Okabe and Ito's colours, which the colour-blind can tell apart; those that read on light and on dark.
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
+
+
+def latency(line: OverTime) -> str:
+    """Plot p99 by when events came."""
+    figure = Figure(figsize=_SIZE)
+    axes = figure.subplots()
+    for values, colour, name in ((line.others, _BLUE, "the others"), (line.affected, _ORANGE, "affected")):
+        points = [(number * WINDOW_S, value) for number, value in enumerate(values) if value is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=name)
+    axes.axvline(BEGINS_S, color=_GREY, linewidth=0.8, linestyle=":")
+    axes.set_yscale("log")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("when events came, seconds")
+    axes.set_ylabel("p99, ms")
+    return _svg(figure, axes)
+
+
+def by_shard(values: Sequence[float], what: str, bound: float | None = None) -> str:
+    """Plot a figure of each shard, from the least to the most."""
+    figure = Figure(figsize=_SIZE)
+    axes = figure.subplots()
+    axes.fill_between(range(len(values)), sorted(values), color=_BLUE, alpha=0.7, linewidth=0)
+    if bound is not None:
+        axes.axhline(bound, color=_ORANGE, linewidth=1.2, label="planned on average")
+    axes.set_xlim(0, len(values) - 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("shards, the least first")
+    axes.set_ylabel(what)
+    return _svg(figure, axes)
+
+
+def batches(curves: Sequence[BatchCurve]) -> str:
+    """Plot what an event costs by shards and linger time."""
+    figure = Figure(figsize=_SIZE)
+    axes = figure.subplots()
+    for curve, colour in zip(curves, (_BLUE, _ORANGE, _GREEN), strict=True):
+        axes.plot(curve.shards, curve.cpu_us, "o-", color=colour, label=f"linger {curve.linger_ms:g} ms")
+    axes.set_xscale("log")
+    axes.set_xticks(curves[0].shards, [str(count) for count in curves[0].shards])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("shards that one consumer writes to")
+    axes.set_ylabel("µs of CPU for an event")
+    return _svg(figure, axes)
+
+
+def _svg(figure: Figure, axes: Axes) -> str:
+    figure.patch.set_alpha(0)
+    axes.patch.set_alpha(0)
+    for side, spine in axes.spines.items():
+        spine.set_color(_INK)
+        spine.set_visible(side in {"left", "bottom"})
+    axes.tick_params(colors=_INK, which="both")
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    axes.grid(visible=True, color=_GREY, alpha=0.25, linewidth=0.6)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=_INK)
+    figure.tight_layout()
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor")
