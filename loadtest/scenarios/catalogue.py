@@ -17,6 +17,16 @@ from loadtest.scenarios.scenario import (
 WARM_UP = Phase(name="warm-up", seconds=5, load=0.5, measured=False)
 _NO_WAITING = {"POSTORDER_NOTIFICATIONS_GRACE_WINDOW_S": "0"}
 _ORDERS_ONLY = Mix(invoices=0, duplicates=0, bad=0)
+_SLOW_SMS = StandInFault(
+    stand_in="sms",
+    what="answers after 1 s, one call in a hundred after 4 s",
+    behaviour={"latency_ms": {"p50": 1000, "p99": 4000}},
+)
+_NO_SMS = StandInFault(
+    stand_in="sms",
+    what="answers 503",
+    behaviour={"faults": [{"on": "create", "action": "status", "status": 503, "code": 20503}]},
+)
 _STEP_S = 8.0
 _STEP_UP = 1.3
 _WHOLE_STEPS = 14
@@ -148,7 +158,7 @@ _ALL = (
             Phase(
                 name="slow",
                 seconds=30,
-                faults=(StandInFault(stand_in="sms", behaviour={"latency_ms": {"p50": 1000, "p99": 4000}}),),
+                faults=(_SLOW_SMS,),
             ),
             Phase(name="recovery", seconds=20),
             Phase(name="after", seconds=15),
@@ -170,14 +180,7 @@ _ALL = (
             Phase(
                 name="outage",
                 seconds=20,
-                faults=(
-                    StandInFault(
-                        stand_in="sms",
-                        behaviour={
-                            "faults": [{"on": "create", "action": "status", "status": 503, "code": 20503}]
-                        },
-                    ),
-                ),
+                faults=(_NO_SMS,),
             ),
             Phase(name="recovery", seconds=40),
             Phase(name="after", seconds=15),

@@ -54,7 +54,7 @@ def latency_of(seconds: Floats) -> Latency | None:
     histogram = recorded(came)
     # The histogram keeps three digits of the largest; the largest itself is known.
     largest_ms = float(came.max()) * 1e3 if len(came) else 0.0
-    by_share = histogram.get_percentile_to_value_dict(list(SHARES.values()))
+    by_share = _values(histogram, list(SHARES.values()))
     values = {
         f"{name}_ms": round(min(by_share[share] / 1e3, largest_ms), 3) for name, share in SHARES.items()
     }
@@ -73,7 +73,13 @@ def curve(latency: Latency) -> list[tuple[float, float]]:
     histogram = HdrHistogram.decode(latency.histogram)
     highest = 100 * (1 - 1 / max(2, latency.count))
     shares = [share for share in CURVE_SHARES if share <= highest]
-    return [(share, histogram.get_value_at_percentile(share) / 1e3) for share in shares]
+    return [(share, value / 1e3) for share, value in _values(histogram, shares).items()]
+
+
+def _values(histogram: HdrHistogram, shares: list[float]) -> dict[float, int]:
+    """Return the values at rising percentiles, in one pass; 0 of an empty histogram."""
+    found: dict[float, int] = histogram.get_percentile_to_value_dict(shares)
+    return {share: found.get(share, 0) for share in shares}
 
 
 def percentiles_over_time(

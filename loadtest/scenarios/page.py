@@ -1,6 +1,6 @@
 """A report as one HTML page without outside resources: readable on a phone, in light and dark."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -11,17 +11,22 @@ from loadtest.scenarios.bottleneck import heaviest
 from loadtest.scenarios.report import Report
 
 _STYLE = """
-:root{color-scheme:light dark;--line:#d0d4da;--soft:#f4f5f7;--good:#17743b;--bad:#b3261e;--text:#1b1f24}
+:root{color-scheme:light dark;--line:#d0d4da;--soft:#f4f5f7;--good:#17743b;--bad:#b3261e;
+--text:#1b1f24;--page:#fff}
 @media (prefers-color-scheme:dark){:root{--line:#3a4048;--soft:#1f2329;--good:#5fd38d;--bad:#ff8a80;
---text:#e6e8eb}body{background:#14171b}}
+--text:#e6e8eb;--page:#14171b}}
 *{box-sizing:border-box}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--text);max-width:64rem;margin:0 auto;padding:1rem}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--text);background:var(--page);max-width:64rem;
+margin:0 auto;padding:1rem}
 h1{font-size:1.6rem;margin:.5rem 0}h2{font-size:1.2rem;margin:2rem 0 .5rem}
 p{margin:.4rem 0}code{overflow-wrap:anywhere}
 .scroll{overflow-x:auto}svg{width:100%;min-width:34rem;height:auto;color:var(--text)}
 table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-td:first-child,th:first-child{text-align:left}
+td:first-child,th:first-child,.two td:nth-child(2),.two th:nth-child(2){text-align:left}
+td.text{white-space:normal;text-align:left;min-width:14rem}
+@media (max-width:40rem){td:first-child{white-space:normal;overflow-wrap:anywhere}}
+details{margin:1rem 0}summary{cursor:pointer}
 .verdict{border-left:.4rem solid var(--good);background:var(--soft);padding:.6rem 1rem;font-weight:600}
 .verdict.bad{border-color:var(--bad)}.good{color:var(--good)}.bad{color:var(--bad)}
 li{margin:.2rem 0}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.6rem}
@@ -50,6 +55,7 @@ def page_of(report: Report) -> str:
             _knee(report),
             _phases(report),
             _plots(report),
+            _latencies(report),
             _limits(report),
             _conservation(report),
             _about(report),
@@ -154,22 +160,6 @@ def _phases(report: Report) -> str:
     rows = [
         (
             escape(phase.name),
-            escape(plots.label_of(name)),
-            f"{latency.count:,}",
-            f"{latency.missing:,}",
-            *(
-                f"{value:,.1f}"
-                for value in (latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms)
-            ),
-        )
-        for phase in report.phases
-        if phase.measured
-        for name, latency in phase.latencies.items()
-    ]
-    heads = ("phase", "from the planned moment to", "came", "missing", "p50", "p90", "p99", "p99.9", "max")
-    rates = [
-        (
-            escape(phase.name),
             f"{phase.begin_s:.0f} to {phase.end_s:.0f} s",
             f"{phase.orders_per_s:,.1f}",
             f"{phase.machine_cores:.2f}",
@@ -178,8 +168,36 @@ def _phases(report: Report) -> str:
         )
         for phase in report.phases
     ]
-    rate_heads = ("phase", "when", "orders/s", "cores busy", "generator late, p99 ms", "fault")
-    return f"<h2>Phases</h2>{_table(rate_heads, rates)}<h2>Latency, ms</h2>{_table(heads, rows)}"
+    heads = ("phase", "when", "orders/s", "cores busy", "generator late, p99 ms", "fault")
+    return f"<h2>Phases</h2>{_table(heads, rows, kind='two')}"
+
+
+def _latencies(report: Report) -> str:
+    """Return the ways that customers see, and the others to be opened."""
+    shown = [row for way, row in _latency_rows(report) if way in plots.WAYS]
+    others = [row for way, row in _latency_rows(report) if way not in plots.WAYS]
+    heads = ("phase", "from the planned moment to", "came", "missing", "p50", "p90", "p99", "p99.9", "max")
+    inner = _table(("phase", "stage, or shard", *heads[2:]), others, kind="two")
+    return (
+        f"<h2>Latency, ms</h2>{_table(heads, shown, kind='two')}"
+        f"<details><summary>By stage and by shard</summary>{inner}</details>"
+    )
+
+
+def _latency_rows(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for phase in report.phases:
+        for way, one in phase.latencies.items() if phase.measured else ():
+            values = (one.p50_ms, one.p90_ms, one.p99_ms, one.p999_ms, one.max_ms)
+            yield (
+                way,
+                (
+                    escape(phase.name),
+                    escape(plots.label_of(way)),
+                    f"{one.count:,}",
+                    f"{one.missing:,}",
+                    *(f"{value:,.1f}" for value in values),
+                ),
+            )
 
 
 def _plots(report: Report) -> str:
@@ -240,9 +258,14 @@ def _list(lines: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already."""
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
+    """Return a table of cells that are HTML already. Long texts may wrap."""
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    table = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f"<div class=scroll tabindex=0>{table}</div>"
+
+
+def _cell(content: str) -> str:
+    is_long = len(content) > 40  # noqa: PLR2004  # characters
+    return f'<td class="text">{content}</td>' if is_long else f"<td>{content}</td>"

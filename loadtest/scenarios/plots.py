@@ -30,19 +30,20 @@ _PARTS = {
     "stand-ins": ("twilio_emulator", "smtp_sink"),
     "load test itself": ("generator", "observer"),
 }
-_NAMES = {
+WAYS = {
     "confirmed": "confirmed by the broker",
     "committed": "committed on both",
-    "replica": "visible on the replica",
+    "replica": "visible on replica",
     "sms_accepted": "SMS accepted",
     "mail_accepted": "mail accepted",
-    "sms_delivered": "SMS callback in the ledger",
+    "sms_delivered": "callback in ledger",
 }
+"""What latency is measured to, by name for people."""
 
 
 def label_of(way: str) -> str:
     """Return the name of a way for people."""
-    return _NAMES.get(way, way)
+    return WAYS.get(way, way.replace("sms ", "SMS: ").replace("mail ", "mail: ").replace("_", " "))
 
 
 def rates(report: Report) -> str:
@@ -85,7 +86,7 @@ def latency_over_time(report: Report) -> str:
 
 def percentiles(phase: PhaseFigures) -> str:
     """Plot the distributions of a phase: the further right, the rarer."""
-    ways = {name: one for name, one in phase.latencies.items() if name in _NAMES and one.count}
+    ways = {name: one for name, one in phase.latencies.items() if name in WAYS and one.count}
     figure = Figure(figsize=_SIZE)
     axes = figure.subplots()
     for place, (name, latency) in enumerate(ways.items()):
@@ -198,13 +199,13 @@ def _svg(figure: Figure, axes: Axes) -> str:
             labels,
             loc="lower left",
             bbox_to_anchor=(0.0, 1.0),
-            ncols=4,
+            ncols=3,
             frameon=False,
             labelcolor=_INK,
             fontsize=9,
         )
     figure.tight_layout()
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace(_INK, "currentColor")

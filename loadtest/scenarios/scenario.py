@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -49,13 +49,14 @@ class Part(StrEnum):
 class StandInFault(msgspec.Struct, frozen=True, kw_only=True, tag="stand_in"):
     """A stand-in behaves otherwise while the phase lasts. `behaviour`: as its control API takes it."""
 
-    stand_in: str
+    stand_in: Literal["sms", "email"]
+    what: str
     behaviour: dict[str, Any]
     destroys = False
 
     def __str__(self) -> str:
         """Name it."""
-        return f"{self.stand_in} stand-in: {msgspec.json.encode(self.behaviour).decode()}"
+        return f"{self.stand_in} provider: {self.what}"
 
 
 class ServerKilled(msgspec.Struct, frozen=True, kw_only=True, tag="server_killed"):

@@ -1,0 +1,44 @@
+"""Two runs compared: a difference counts only when it is more than runs of the same differ by."""
+
+import msgspec
+import numpy as np
+import pytest
+from load_runs import STEADY, observed, reported
+
+from loadtest.scenarios.compare import NOISE_MIN, compare
+
+
+def verdicts(first_s: float, second_s: float) -> dict[str, tuple[float | None, str]]:
+    found = compare(reported(observed(committed_s=first_s)), reported(observed(committed_s=second_s)))
+    return {one.figure: (one.ratio, one.verdict) for one in found.ratios}
+
+
+def test_a_slower_run_is_worse_and_a_quicker_one_better() -> None:
+    ratio, verdict = verdicts(0.05, 0.10)["steady.committed.p99_ms"]
+    assert (ratio, verdict) == (pytest.approx(2.0, rel=0.01), "worse")
+    ratio, verdict = verdicts(0.10, 0.05)["steady.committed.p99_ms"]
+    assert (ratio, verdict) == (pytest.approx(0.5, rel=0.01), "better")
+
+
+def test_the_same_again_is_noise() -> None:
+    assert {verdict for _, verdict in verdicts(0.05, 0.051).values()} == {"within noise"}
+
+
+def test_runs_that_scatter_need_more_to_differ() -> None:
+    rng = np.random.default_rng(1)
+
+    def scattered(planned: np.ndarray) -> np.ndarray:
+        return 0.05 * np.exp(rng.normal(0, 0.8, len(planned))) * np.where(planned % 10 < 5, 1.0, 1.6)
+
+    found = compare(reported(observed(committed_s=scattered)), reported(observed(committed_s=0.06)))
+    noise = {one.figure: one.noise for one in found.ratios}
+    assert noise["steady.committed.p50_ms"] > 3 * NOISE_MIN
+
+
+def test_runs_that_are_no_pair_are_told() -> None:
+    other = msgspec.structs.replace(STEADY, rate_per_s=50)
+    found = compare(reported(observed()), reported(observed(other, interrupted=True)))
+    assert any("scenarios are not the same" in warning for warning in found.warnings)
+    assert any("second run is not valid" in warning for warning in found.warnings)
+    ratio = next(one for one in found.ratios if one.figure == "steady.orders_per_s")
+    assert (ratio.verdict, ratio.ratio) == ("worse", pytest.approx(0.5, rel=0.15))

@@ -1,0 +1,164 @@
+"""What a report says: validity, thresholds, knee and bottleneck follow from what was measured."""
+
+import msgspec
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from load_runs import STEADY, SUMS, observed, reported
+
+from loadtest.scenarios.bottleneck import bottleneck_of, component_limits
+from loadtest.scenarios.page import page_of, verdict_of
+from loadtest.scenarios.report import ReportError, read_report, report_schema, write_report
+from loadtest.scenarios.scenario import Mix, Phase, Ramp, Scenario, StandInFault, Threshold
+
+
+def with_bounds(*thresholds: Threshold) -> Scenario:
+    return msgspec.structs.replace(STEADY, thresholds=thresholds)
+
+
+def test_latency_counts_from_the_planned_moment() -> None:
+    report = reported(observed(committed_s=0.05, late_s=0.02))
+    [warm_up, steady] = report.phases
+    assert steady.latencies["committed"].p99_ms == pytest.approx(50, rel=2e-3)
+    assert steady.latencies["sms_accepted"].p50_ms == pytest.approx(150, rel=2e-3)
+    assert steady.latencies["sms_delivered"].p50_ms == pytest.approx(350, rel=2e-3)
+    assert steady.latencies["sms owed to claimed"].p50_ms == pytest.approx(20, rel=2e-3)
+    assert steady.latencies["replica"].p50_ms > steady.latencies["committed"].p50_ms
+    assert steady.latencies["committed_shard1"].count == pytest.approx(steady.orders / 2, abs=1)
+    assert steady.orders_per_s == pytest.approx(100, rel=0.15)
+    assert warm_up.orders + steady.orders == len(observed().traces.committed)
+    assert steady.late_p99_ms == pytest.approx(20, abs=0.1)
+    assert report.passed
+    assert report.exit_status == 0
+
+
+def test_a_stall_is_seen_by_all_that_were_planned_meanwhile() -> None:
+    """No coordinated omission: a second of standstill is a second for the first, and some for the others."""
+
+    def stalled(planned: np.ndarray) -> np.ndarray:
+        return np.where((planned > 10) & (planned < 11), 11.01 - planned, 0.01)
+
+    phase = reported(observed(committed_s=stalled)).phases[1]
+    assert phase.latencies["committed"].max_ms == pytest.approx(1000, rel=0.05)
+    assert phase.latencies["committed"].p99_ms > 500
+    assert phase.latencies["committed"].p50_ms == pytest.approx(10, rel=0.01)
+
+
+def test_thresholds_decide() -> None:
+    good = Threshold(figure="steady.committed.p99_ms", at_most=60)
+    missed = Threshold(figure="peak.orders_per_s", at_least=1e6)
+    absent = Threshold(figure="steady.nothing.p99_ms", at_most=1)
+    report = reported(observed(with_bounds(good)))
+    assert [kept.kept for kept in report.thresholds] == [True]
+    for bad in (missed, absent):
+        report = reported(observed(with_bounds(good, bad)))
+        assert [kept.kept for kept in report.thresholds] == [True, False]
+        assert (report.valid, report.passed, report.exit_status) == (True, False, 1)
+        assert "1 of 2 thresholds missed" in verdict_of(report)[1]
+
+
+def test_a_generator_that_fell_behind_makes_a_run_invalid_and_is_its_bottleneck() -> None:
+    report = reported(observed(late_s=0.2))
+    assert not report.valid
+    assert report.exit_status == 1
+    assert "fell behind" in report.invalid_because[0]
+    assert report.bottleneck is not None
+    assert report.bottleneck.name == "the load generator"
+
+
+def test_a_broker_that_took_no_more_is_not_the_generators_fault() -> None:
+    assert reported(observed(late_s=0.2, blocked_s=0.15)).valid
+
+
+def test_an_interrupted_run_and_one_that_does_not_add_up_fail() -> None:
+    interrupted = reported(observed(interrupted=True))
+    assert (interrupted.passed, interrupted.exit_status) == (False, 130)
+    lost = reported(observed(conservation=msgspec.structs.replace(SUMS, missing=2)))
+    assert (lost.passed, lost.exit_status) == (False, 1)
+    assert "2 published events are nowhere" in lost.problems
+    broken = reported(observed(failures=["intake: ended"]))
+    assert not broken.passed
+
+
+RAMP = msgspec.structs.replace(
+    STEADY,
+    phases=tuple(Phase(name=f"step-{n}", seconds=8, load=2.0**n) for n in range(4)),
+    ramp=Ramp(lag_s_max=1, p99_ms_max=500),
+)
+
+
+def test_the_knee_is_the_last_step_that_was_kept_up_with() -> None:
+    def breaks(planned: np.ndarray) -> np.ndarray:
+        return np.where(planned >= 16, 0.05 + (planned - 16) * 0.5, 0.05)
+
+    report = reported(observed(RAMP, committed_s=breaks))
+    assert report.knee is not None
+    assert [bool(step.broken) for step in report.knee.steps] == [False, False, True, True]
+    assert report.knee.orders_per_s == pytest.approx(200, rel=0.15)
+    assert report.knee.sms_per_min == pytest.approx(200 * 60, rel=0.15)
+    assert report.knee.bound
+    assert report.figures["knee.orders_per_s"] == report.knee.orders_per_s
+    assert report.bottleneck is not None
+    assert report.bottleneck.phase == "step-2"
+
+
+def test_a_ramp_that_never_breaks_says_so() -> None:
+    report = reported(observed(RAMP))
+    assert report.knee is not None
+    assert not report.knee.bound
+    assert "No step broke" in page_of(report)
+
+
+@pytest.mark.parametrize(
+    ("cores", "name"),
+    [
+        ({"sender": 0.97, "intake": 0.2}, "the sender process"),
+        ({"intake": 0.5, "shard0-primary": 0.9, "rabbitmq": 0.55}, "CPU of the machine"),
+        ({"intake": 0.3, "sender": 0.4}, "the sender process"),
+    ],
+)
+def test_the_bottleneck_is_named_from_what_was_measured(cores: dict[str, float], name: str) -> None:
+    report = reported(observed(cores=cores))
+    found = bottleneck_of(report.phases[1], report.samples, cpus=2)
+    assert found.name == name
+    assert found.reached == (max(cores.values()) > 0.9 or sum(cores.values()) > 1.8)
+
+
+def test_what_a_component_could_do_follows_from_its_cost() -> None:
+    report = reported(observed(cores={"sender": 0.4, "shard0-primary": 0.1, "shard1-primary": 0.1}))
+    limits = {limit.component: limit for limit in component_limits(report.phases[1])}
+    rate = report.phases[1].orders_per_s
+    assert limits["sender"].orders_per_s_per_core == pytest.approx(rate / 0.4, rel=0.01)
+    assert limits["primaries"].cpu_us_per_order == pytest.approx(0.2 / rate * 1e6, rel=0.01)
+    assert limits["sender"].cores_max == 1
+
+
+def test_a_report_survives_its_file_and_keeps_its_schema(tmp_path) -> None:
+    report = reported(observed())
+    path = write_report(report, tmp_path)
+    assert read_report(path) == report
+    Draft202012Validator(report_schema()).validate(msgspec.json.decode(path.read_bytes()))
+    path.write_text("{}")
+    with pytest.raises(ReportError, match="is no report"):
+        read_report(path)
+    with pytest.raises(ReportError, match="cannot be read"):
+        read_report(tmp_path / "none.json")
+
+
+def test_the_page_is_one_file_and_escapes_what_it_quotes() -> None:
+    fault = StandInFault(stand_in="sms", what="<script>alert(1)</script>", behaviour={})
+    phase = Phase(name="<b>bad</b>", seconds=10, faults=(fault,))
+    scenario = Scenario(
+        name="tried",
+        purpose="<i>",
+        rate_per_s=50,
+        phases=(phase,),
+        mix=Mix(invoices=0, duplicates=0, bad=0),
+    )
+    html = page_of(reported(observed(scenario)))
+    for outside in ("http-equiv", "src=", "<link", "@import", "url(http", "<script", "<b>bad", "<i>"):
+        assert outside not in html, outside
+    assert "prefers-color-scheme:dark" in html
+    assert html.count("<svg") == 5
+    assert "currentColor" in html
+    assert "#010203" not in html
