@@ -4,9 +4,9 @@ import re
 from typing import NamedTuple
 
 REPLY_BYTES_MAX = 32_768  # one reply with all its lines; real ones have a few hundred
-_LINE = re.compile(
+_line_at = re.compile(
     rb"([2-5][0-9][0-9])(?:([ -])(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?=[ \r\n]))?[^\r\n]*)?\r?\n"
-)
+).match
 
 
 class Reply(NamedTuple):
@@ -41,34 +41,31 @@ class ReplyReader:
 
     def feed(self, data: bytes) -> list[Reply]:
         """Return the replies that are complete with this. Raises NotAReplyError."""
-        data = self.rest + data
+        if self.rest:
+            data = self.rest + data
         replies, at = [], 0
-        while at < len(data):
-            end = data.find(b"\n", at) + 1
-            if not end:
-                break
-            reply = self._line(data[at:end])
-            if reply is not None:
-                replies.append(reply)
-            at = end
+        while (found := _line_at(data, at)) is not None:
+            code, mark, enhanced = found.groups()
+            status = enhanced.decode() if enhanced else ""
+            if mark == b"-" or self._code:
+                status = self._of_many(code, status, found.end() - at, is_last=mark != b"-")
+            at = found.end()
+            if mark != b"-":
+                replies.append(Reply(int(code), status))
         self.rest = data[at:]
+        if b"\n" in self.rest:
+            raise NotAReplyError("not a line of a reply")
         if self._bytes + len(self.rest) > REPLY_BYTES_MAX:
             raise NotAReplyError("a reply without end")
         return replies
 
-    def _line(self, line: bytes) -> Reply | None:
-        found = _LINE.fullmatch(line)
-        if found is None:
-            raise NotAReplyError("not a line of a reply")
-        code, mark, enhanced = found.groups()
+    def _of_many(self, code: bytes, status: str, size: int, *, is_last: bool) -> str:
+        """Take a line of a reply of several; return the first enhanced status there was."""
         if self._code and code != self._code:
             raise NotAReplyError("a reply of two codes")
-        if enhanced and not self._enhanced:
-            self._enhanced = enhanced.decode()
-        if mark == b"-":
-            self._code = code
-            self._bytes += len(line)
-            return None
-        reply = Reply(int(code), self._enhanced)
-        self._code, self._enhanced, self._bytes = b"", "", 0
-        return reply
+        status = self._enhanced or status
+        if is_last:
+            self._code, self._enhanced, self._bytes = b"", "", 0
+        else:
+            self._code, self._enhanced, self._bytes = code, status, self._bytes + size
+        return status
