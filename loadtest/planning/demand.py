@@ -7,6 +7,11 @@ from pipeline.errors import SettingsError
 EVENTS_PER_MESSAGE_MAX = 1000
 """`intake.message_events_max`: a message with more goes to quarantine."""
 
+SEGMENTS_MAX = 10
+"""`sms.segments_max` at most."""
+ORDERS_PER_S_MAX = 1e8
+"""Ten times the design's largest reading; what is above it is a slip of the pen."""
+
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """A load at its peak, and what is to be true under it. Shares are of orders, 0 to 1.
@@ -30,12 +35,18 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     backlog_s: float = 1800.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.orders_per_s <= ORDERS_PER_S_MAX:
+            raise SettingsError(
+                [f"--orders-per-s: above 0 and at most {ORDERS_PER_S_MAX:,.0f}, not {self.orders_per_s:g}"]
+            )
         if not 1 <= self.events_per_message <= EVENTS_PER_MESSAGE_MAX:
             raise SettingsError(
                 [f"--events-per-message: 1 to {EVENTS_PER_MESSAGE_MAX}, not {self.events_per_message}"]
             )
-        if self.segments_per_sms < 1:
-            raise SettingsError([f"--segments: an SMS has at least 1 segment, not {self.segments_per_sms:g}"])
+        if not 1 <= self.segments_per_sms <= SEGMENTS_MAX:
+            raise SettingsError(
+                [f"--segments: an SMS has 1 to {SEGMENTS_MAX}, not {self.segments_per_sms:g}"]
+            )
 
     @property
     def invoices_per_s(self) -> float:

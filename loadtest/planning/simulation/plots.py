@@ -16,6 +16,7 @@ mpl.rcParams["svg.hashsalt"] = "postorder"
 
 _INK = "#010203"  # stands for the page's own colour; no line has it
 _SIZE = (8.0, 3.0)
+_LOG_ABOVE_MS = 1000
 # Okabe and Ito's colours, which the colour-blind can tell apart; those that read on light and on dark.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
 
@@ -24,12 +25,17 @@ def latency(line: OverTime) -> str:
     """Plot p99 by when events came."""
     figure = Figure(figsize=_SIZE)
     axes = figure.subplots()
-    for values, colour, name in ((line.others, _BLUE, "the others"), (line.affected, _ORANGE, "affected")):
+    lines = [("the others", line.others, _BLUE), ("affected", line.affected, _ORANGE)]
+    drawn = [(name, values, colour) for name, values, colour in lines if any(values)]
+    for name, values, colour in drawn:
         points = [(number * WINDOW_S, value) for number, value in enumerate(values) if value is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=name)
+        label = name if len(drawn) > 1 else "all events"
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=label)
     axes.axvline(BEGINS_S, color=_GREY, linewidth=0.8, linestyle=":")
-    axes.set_yscale("log")
+    if max(value or 0.0 for _, values, _ in drawn for value in values) > _LOG_ABOVE_MS:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.set_xlabel("when events came, seconds")
     axes.set_ylabel("p99, ms")
@@ -42,7 +48,7 @@ def by_shard(values: Sequence[float], what: str, bound: float | None = None) -> 
     axes = figure.subplots()
     axes.fill_between(range(len(values)), sorted(values), color=_BLUE, alpha=0.7, linewidth=0)
     if bound is not None:
-        axes.axhline(bound, color=_ORANGE, linewidth=1.2, label="planned on average")
+        axes.axhline(bound, color=_ORANGE, linewidth=1.2, label="average")
     axes.set_xlim(0, len(values) - 1)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("shards, the least first")

@@ -1,0 +1,122 @@
+"""What a machine does at a rate, where its knee is, and how a ramp is held against that. No stack here."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtest.planning.assumptions import load_assumptions
+from loadtest.planning.costs import load_costs
+from loadtest.planning.demand import Demand
+from loadtest.planning.prediction import Here, knee_here, point_at
+from loadtest.planning.verification import (
+    STEPS,
+    Verification,
+    demand_here,
+    measured_knee,
+    scenario_for,
+)
+from loadtest.scenarios.figures import PhaseFigures
+from loadtest.scenarios.latencies import Latency
+from loadtest.scenarios.scenario import Part, checked
+
+COSTS, GIVEN = load_costs(), load_assumptions()
+INTAKE = Demand(orders_per_s=1, sms_share=0, mail_share=0, invoice_share=0)
+HERE = Here(cores=2, equipment_us=20)
+
+
+def phase(name: str, rate: float, p99_ms: float) -> PhaseFigures:
+    latency = Latency(
+        count=1, missing=0, p50_ms=1, p90_ms=1, p99_ms=p99_ms, p999_ms=1, max_ms=1, mean_ms=1, histogram=""
+    )
+    return PhaseFigures(
+        name=name,
+        measured=True,
+        faults=[],
+        begin_s=0,
+        end_s=1,
+        orders=1,
+        orders_per_s=rate,
+        events_per_s=rate,
+        lag_s={},
+        latencies={"committed": latency},
+        spread={},
+        cores={},
+        machine_cores=1,
+        late_p99_ms=0,
+    )
+
+
+def test_busier_with_every_order_and_slower() -> None:
+    points = [point_at(INTAKE, COSTS, GIVEN, HERE, rate) for rate in (100, 1000, 4000, 8000)]
+    assert [point.busy_share for point in points] == sorted(point.busy_share for point in points)
+    assert [point.p99_s for point in points] == sorted(point.p99_s for point in points)
+    assert [point.batch for point in points] == sorted(point.batch for point in points)
+
+
+def test_the_knee_is_where_a_limit_is_reached_and_not_before() -> None:
+    knee = knee_here(INTAKE, COSTS, GIVEN, HERE)
+    before, after = (point_at(INTAKE, COSTS, GIVEN, HERE, knee.orders_per_s * by) for by in (0.98, 1.02))
+    assert before.p99_s < INTAKE.p99_s
+    assert before.busy_share < COSTS.saturation_share.value
+    assert after.p99_s > INTAKE.p99_s or after.busy_share > COSTS.saturation_share.value
+
+
+def test_a_sender_is_one_thread() -> None:
+    both = demand_here(msgspec.structs.replace(INTAKE, sms_share=0.5, p99_s=60))
+    assert (both.sms_share, both.mail_share) == (1.0, 1.0)
+    knee = knee_here(both, COSTS, GIVEN, Here(cores=64, equipment_us=0))
+    assert knee.limit == "one process's thread"
+    a_core = 1e6 / (COSTS.sms_sender_us.value + COSTS.mail_sender_us.value)
+    assert knee.orders_per_s == pytest.approx(a_core * COSTS.saturation_share.value, rel=0.01)
+
+
+def test_a_stricter_p99_lowers_the_knee() -> None:
+    easy, strict = (
+        knee_here(msgspec.structs.replace(INTAKE, p99_s=p99), COSTS, GIVEN, HERE).orders_per_s
+        for p99 in (1.0, 0.2)
+    )
+    assert strict < easy
+
+
+def test_the_measured_knee_lies_between_the_steps_where_the_p99_crosses() -> None:
+    phases = [phase("a", 100, 50), phase("b", 200, 100), phase("c", 400, 10_000)]
+    broken = {"c": "committed p99 10,000 ms"}
+    # Half way from 100 to 10,000 on a logarithmic scale is 1,000.
+    assert measured_knee(phases, broken, 1000) == pytest.approx(300)
+    assert measured_knee(phases, {}, 1000) == 400
+    assert measured_knee(phases, {"a": "lag"}, 1000) == 0
+    assert measured_knee(phases, {"c": "lag"}, 50_000) == pytest.approx(300)
+
+
+def test_the_ramp_goes_around_the_predicted_knee() -> None:
+    scenario = checked(scenario_for(demand_here(INTAKE), 1000))
+    assert min(STEPS) < 0.5
+    assert max(STEPS) >= 2
+    assert scenario.parts == (Part.INTAKE,)
+    assert scenario.ramp is not None
+    assert scenario.ramp.p99_ms_max == 1000
+    sends = scenario_for(demand_here(Demand(orders_per_s=1)), 100)
+    assert sends.parts == (Part.INTAKE, Part.SENDER)
+
+
+@pytest.mark.parametrize(
+    ("error", "problems", "within"),
+    [(0.15, [], True), (-0.15, [], True), (0.16, [], False), (0.0, ["late"], False), (math.inf, [], False)],
+)
+def test_what_counts_as_good(error: float, problems: list[str], *, within: bool) -> None:
+    found = Verification(
+        at="", machine="", command="", demand=INTAKE, equipment_us=0, knee_predicted=1, knee_measured=1,
+        error=error, limit="", gave_out="", steps=[], parts=[], problems=problems,
+    )  # fmt: skip
+    assert found.within is within
+
+
+def test_shipped_figures_all_say_where_they_come_from() -> None:
+    for name in type(COSTS).__struct_fields__:
+        figure = getattr(COSTS, name)
+        assert figure.unit
+        assert figure.note or figure.command, name
+        assert not figure.command or figure.machine, name
+    assert Path("var") not in Path(COSTS.order_bytes.note).parents
