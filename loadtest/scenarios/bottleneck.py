@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from loadtest.scenarios.figures import PhaseFigures
+from loadtest.scenarios.figures import PhaseFigures, gained_per_s
 from loadtest.scenarios.knee import LATE_P99_MS_MAX
 from loadtest.scenarios.samples import Sample
 from loadtest.scenarios.scenario import Part
@@ -158,16 +158,17 @@ class ComponentLimit(msgspec.Struct, frozen=True, kw_only=True):
     cores_max: int | None
 
 
-def component_limits(phase: PhaseFigures) -> list[ComponentLimit]:
-    """Return the limit of each component by its CPU cost in a phase that was sustained."""
+def component_limits(phase: PhaseFigures, samples: list[Sample]) -> list[ComponentLimit]:
+    """Return the limit of each component by its CPU cost in a phase, for the orders stored or sent in it."""
+    rate = max(gained_per_s(samples, phase.begin_s, phase.end_s, count) for count in ("orders", "sms"))
     grouped: defaultdict[str, float] = defaultdict(float)
     for name, cores in phase.cores.items():
         if name not in OBSERVERS:
             grouped[_group(name)] += cores
     limits = []
     for name, cores in grouped.items():
-        if cores > 0.001 and phase.orders_per_s:  # noqa: PLR2004  # a thousandth of a core is noise
-            cost_us = cores / phase.orders_per_s * 1e6
+        if cores > 0.001 and rate:  # noqa: PLR2004  # a thousandth of a core is noise
+            cost_us = cores / rate * 1e6
             limits.append(
                 ComponentLimit(
                     component=name,

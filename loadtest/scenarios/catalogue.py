@@ -88,7 +88,7 @@ _ALL = (
         phases=(
             WARM_UP,
             Phase(name="pile-up", seconds=30, faults=(PartHeld(part=Part.SENDER),)),
-            Phase(name="drain", seconds=1, load=0),
+            Phase(name="drain", seconds=15, load=0),
         ),
         settings=_NO_WAITING,
         mix=_ORDERS_ONLY,
@@ -101,7 +101,7 @@ _ALL = (
         phases=(
             Phase(name="warm-up", seconds=2, load=0.1, measured=False),
             Phase(name="pile-up", seconds=20, faults=(PartHeld(part=Part.INTAKE),)),
-            Phase(name="drain", seconds=1, load=0),
+            Phase(name="drain", seconds=8, load=0),
         ),
         parts=(Part.INTAKE,),
         settings=_NO_WAITING,

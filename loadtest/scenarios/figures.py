@@ -83,8 +83,7 @@ def ways_of(seen: Observation) -> dict[str, Floats]:
 def phases_of(seen: Observation) -> list[PhaseFigures]:
     """Return the figures of every phase that was reached."""
     ways, planned = ways_of(seen), seen.planned_orders_s
-    reached = seen.sent.sent_at.size and float(np.nanmax(seen.sent.sent_at)) - seen.sent.start
-    return [_phase(seen, span, ways, planned) for span in seen.spans if span.begin_s < reached]
+    return [_phase(seen, span, ways, planned) for span in seen.spans if span.end_s > span.begin_s]
 
 
 def _phase(seen: Observation, span: Span, ways: Mapping[str, Floats], planned: Floats) -> PhaseFigures:

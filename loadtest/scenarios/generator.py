@@ -34,6 +34,7 @@ WINDOW = 100_000
 _PROGRESS_S = 0.5
 _TICK_S = 0.001
 _SETTLE_TIMEOUT_S = 60.0
+_REFUSED = float("inf")
 _BLOCKED_S = 0.0005  # a publish that takes longer than this waited for the broker
 
 
@@ -49,7 +50,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimedPublisher(LeanPublisher):
-    """Notes when each message was confirmed, by its tag, as UNIX time."""
+    """Notes when each message was confirmed, by its tag, as UNIX time; infinity: it was refused."""
 
     def __init__(self, settings: AmqpSettings, messages: int) -> None:
         super().__init__(settings, "loadtest", WINDOW)
@@ -58,13 +59,13 @@ class TimedPublisher(LeanPublisher):
 
     def on_confirm(self, tag: int, *, multiple: bool, confirmed: bool) -> None:
         """Take the broker's answer, and the time of it."""
-        if confirmed:
-            if multiple:
-                passed = self.confirmed_at[self._lowest : tag + 1]
-                passed[np.isnan(passed)] = time.time()
-                self._lowest = tag + 1
-            else:
-                self.confirmed_at[tag] = time.time()
+        at = time.time() if confirmed else _REFUSED
+        if multiple:
+            passed = self.confirmed_at[self._lowest : tag + 1]
+            passed[np.isnan(passed)] = at
+            self._lowest = tag + 1
+        else:
+            self.confirmed_at[tag] = at
         super().on_confirm(tag, multiple=multiple, confirmed=confirmed)
 
 
@@ -152,10 +153,11 @@ class Generator:
 
     def save(self, path: Path) -> None:
         """Write when each event left and was confirmed, as UNIX times; NaN: it was not."""
+        confirmed_at = self._publisher.confirmed_at[1 : self.sent + 1]
         np.savez(
             path,
             sent_at=self._sent_at[: self.sent],
-            confirmed_at=self._publisher.confirmed_at[1 : self.sent + 1],
+            confirmed_at=np.where(np.isinf(confirmed_at), np.nan, confirmed_at),
             blocked_s=np.array([self.blocked_s]),
         )
 

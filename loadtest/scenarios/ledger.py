@@ -23,8 +23,12 @@ SELECT order_id, kind, state, extract(epoch FROM created_at)::float8 AS owed,
        extract(epoch FROM claimed_at)::float8 AS claimed,
        extract(epoch FROM accepted_at)::float8 AS accepted,
        extract(epoch FROM settled_at)::float8 AS settled
-FROM outbox WHERE order_id LIKE $1 AND (hashtext(order_id) & 2147483647) % $2 = 0"""
-_COUNT = "SELECT count(*) FROM orders WHERE order_id LIKE $1"
+FROM outbox WHERE order_id LIKE $1 AND (hashtext(order_id) & 2147483647) % $2 = 0
+  AND slot IN (SELECT slot FROM shard_slot WHERE state = 'owned')"""
+# While the way back is open, rows of slots that moved lie on the shard they left, too.
+_COUNT = """
+SELECT count(*) FROM orders
+WHERE order_id LIKE $1 AND slot IN (SELECT slot FROM shard_slot WHERE state = 'owned')"""
 
 
 class Traces(NamedTuple):

@@ -1,5 +1,6 @@
 """The result of a load test: what was seen, whether it is valid, and whether the thresholds are kept."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from loadtest.scenarios.knee import LATE_P99_MS_MAX, Knee, breaking, knee_of
 from loadtest.scenarios.latencies import percentiles_over_time
 from loadtest.scenarios.observation import Observation
 from loadtest.scenarios.samples import Sample
-from loadtest.scenarios.scenario import LoadTestError, Scenario
+from loadtest.scenarios.scenario import LoadTestError, PartHeld, Scenario
 from loadtest.scenarios.sightings import LOOK_EVERY_S
 
 FORMAT = "postorder-loadtest-1"
@@ -118,8 +119,8 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
     late_p99_ms = round(float(np.percentile(late, 99)) * 1e3, 2) if len(late) else 0.0
     figures = _figures(phases, peaks, knee, growth)
     invalid = _invalid(seen, phases, knee)
-    judged = (breaking(phases, knee) if knee else None) or heaviest(phases)
-    sustained = _sustained(phases, knee)
+    judged = (breaking(phases, knee) if knee else None) or _drain(seen, phases) or heaviest(phases)
+    sustained = _drain(seen, phases) or _sustained(phases, knee)
     return Report(
         format=FORMAT,
         scenario=scenario,
@@ -148,7 +149,7 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
         ],
         bottleneck=bottleneck_of(judged, seen.samples) if judged else None,
         knee=knee,
-        limits=component_limits(sustained) if sustained else [],
+        limits=component_limits(sustained, seen.samples) if sustained else [],
         peaks=peaks,
         memory_growth_mb_per_h=growth,
         phases=phases,
@@ -203,6 +204,14 @@ def _sustained(phases: list[PhaseFigures], knee: Knee | None) -> PhaseFigures | 
         return heaviest([phase for phase in phases if not phase.faults])
     held = [step.name for step in knee.steps if not step.broken]
     return heaviest([phase for phase in phases if phase.name in held])
+
+
+def _drain(seen: Observation, phases: list[PhaseFigures]) -> PhaseFigures | None:
+    """Return the phase in which a part that was held works its backlog off: the one after it was held."""
+    for span, following in pairwise(seen.spans):
+        if any(isinstance(fault, PartHeld) for fault in span.phase.faults):
+            return next((phase for phase in phases if phase.name == following.phase.name), None)
+    return None
 
 
 def _over_time(seen: Observation) -> OverTime:

@@ -103,10 +103,11 @@ class Sampler:
             await close_quietly(broker, self._target.settings.amqp)
 
     async def _sample(self, start: float, queues: dict[str, int]) -> Sample:
-        sms, mails = await self._accepted()
         gauges = await self._gauges()
         found = await waits(self._cluster)
         usage = await asyncio.to_thread(self._accounting.read)
+        sms, mails = await self._accepted()
+        # What is compared with each other is read at one moment, and last.
         progress, seen = self._generator.progress, self._sightings
         return Sample(
             at_s=round(time.time() - start, 3),

@@ -9,7 +9,16 @@ from load_runs import STEADY, SUMS, observed, reported
 from loadtest.scenarios.bottleneck import bottleneck_of, component_limits
 from loadtest.scenarios.page import page_of, verdict_of
 from loadtest.scenarios.report import ReportError, read_report, report_schema, write_report
-from loadtest.scenarios.scenario import Mix, Phase, Ramp, Scenario, StandInFault, Threshold
+from loadtest.scenarios.scenario import (
+    Mix,
+    Part,
+    PartHeld,
+    Phase,
+    Ramp,
+    Scenario,
+    StandInFault,
+    Threshold,
+)
 
 
 def with_bounds(*thresholds: Threshold) -> Scenario:
@@ -126,11 +135,21 @@ def test_the_bottleneck_is_named_from_what_was_measured(cores: dict[str, float],
 
 def test_what_a_component_could_do_follows_from_its_cost() -> None:
     report = reported(observed(cores={"sender": 0.4, "shard0-primary": 0.1, "shard1-primary": 0.1}))
-    limits = {limit.component: limit for limit in component_limits(report.phases[1])}
+    limits = {limit.component: limit for limit in component_limits(report.phases[1], report.samples)}
     rate = report.phases[1].orders_per_s
     assert limits["sender"].orders_per_s_per_core == pytest.approx(rate / 0.4, rel=0.01)
     assert limits["primaries"].cpu_us_per_order == pytest.approx(0.2 / rate * 1e6, rel=0.01)
     assert limits["sender"].cores_max == 1
+
+
+def test_the_bottleneck_of_a_drain_is_that_of_the_phase_that_drains() -> None:
+    held = Phase(name="pile-up", seconds=5, faults=(PartHeld(part=Part.SENDER),))
+    phases = (held, Phase(name="drain", seconds=10, load=0))
+    seen = observed(msgspec.structs.replace(STEADY, phases=phases), committed_s=6.0, cores={"sender": 0.95})
+    report = reported(seen)
+    assert report.bottleneck is not None
+    assert (report.bottleneck.phase, report.bottleneck.name) == ("drain", "the sender process")
+    assert report.limits[0].component == "sender"
 
 
 def test_a_report_survives_its_file_and_keeps_its_schema(tmp_path) -> None:
