@@ -281,3 +281,13 @@ def test_replies_come_in_any_pieces() -> None:
 def test_what_is_no_reply(text: bytes) -> None:
     with pytest.raises(NotAReplyError):
         ReplyReader().feed(text)
+
+
+@pytest.mark.parametrize("size", [1000, 40_000, 1_000_000])
+def test_a_reply_is_too_long_in_whatever_pieces_it_comes(size: int) -> None:
+    """All at once as well: its end would be another command's reply, and the session out of step."""
+    text = b"250-x\r\n" * 15_000 + b"250 ok\r\n"
+    reader = ReplyReader()
+    with pytest.raises(NotAReplyError, match="without end"):
+        for at in range(0, len(text), size):
+            reader.feed(text[at : at + size])

@@ -63,6 +63,8 @@ class ReplyReader:
         """Take a line of a reply of several; return the first enhanced status there was."""
         if self._code and code != self._code:
             raise NotAReplyError("a reply of two codes")
+        if self._bytes + size > REPLY_BYTES_MAX:  # here too: all of it may have come at once, with its end
+            raise NotAReplyError("a reply without end")
         status = self._enhanced or status
         if is_last:
             self._code, self._enhanced, self._bytes = b"", "", 0
