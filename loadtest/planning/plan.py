@@ -12,7 +12,7 @@ from loadtest.planning.layout import Layout
 from loadtest.planning.money import Money, money_for
 from loadtest.planning.placement import max_to_mean
 from loadtest.planning.recovery import Drain, drain
-from loadtest.planning.sending import ChannelPlan, SmsPlan, plan_mail, plan_sms
+from loadtest.planning.sending import ChannelPlan, SendingPlan, SmsPlan, plan_sending
 from loadtest.planning.sizing import Refusal, Sizing, find_sizing
 from loadtest.planning.traffic import Traffic, traffic_for
 from pipeline.errors import SettingsError
@@ -29,8 +29,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     demand: Demand
     layout: Layout
     sizing: Sizing | None
-    sms: SmsPlan | None = None
-    mail: ChannelPlan | None = None
+    sending: SendingPlan | None = None
     prefetch: int = 0
     skew: float = 1.0
     drain: Drain | None = None
@@ -48,22 +47,19 @@ def make_plan(demand: Demand, costs: CostVector, given: Assumptions, layout: Lay
         return Plan(
             demand=demand, layout=layout, sizing=None, problems=[found.reason], estimates=estimated(costs)
         )
-    busy_max = given.utilisation.planned_share
-    sms = plan_sms(demand, given, found.cores, busy_max)
-    mail = plan_mail(demand, given, found.cores, busy_max)
+    sending = plan_sending(demand, given, found.cores)
     traffic = traffic_for(demand, costs, given, found)
     return Plan(
         demand=demand,
         layout=layout,
         sizing=found,
-        sms=sms,
-        mail=mail,
+        sending=sending,
         prefetch=prefetch_for(demand, given, found),
         skew=max_to_mean(found.machines.shards // found.installations),
         drain=drain(demand, costs, found.machines.busiest_share),
         traffic=traffic,
-        money=money_for(demand, given, found.machines.total, sms),
-        problems=[*_sending_problems(sms, mail, given), *_traffic_problems(traffic, given)],
+        money=money_for(demand, given, found.machines.total, sending.sms),
+        problems=[*_sending_problems(sending.sms, sending.mail, given), *_traffic_problems(traffic, given)],
         estimates=estimated(costs),
     )
 

@@ -109,28 +109,25 @@ def _consumer_lines(plan: Plan, sizing: Sizing, given: Assumptions) -> list[Line
 
 
 def _channel_lines(plan: Plan, given: Assumptions) -> list[Line]:
-    assert plan.sms is not None
-    assert plan.mail is not None
-    found = []
-    if plan.sms.messages_per_s:
-        found += _pool_lines("SMS", "sms.concurrency", plan.sms, given.sms.latency_s)
-        found.append(_sender_line(plan.sms))
-    if plan.mail.messages_per_s:
-        found += _pool_lines("mail", "email.concurrency", plan.mail, given.mail.latency_s)
+    assert plan.sending is not None
+    sms, mail = plan.sending.sms, plan.sending.mail
+    if not plan.sending.processes:
+        return []
+    found = [Line("sender processes", f"{plan.sending.processes:,}", "one thread each, for both channels")]
+    if sms.messages_per_s:
+        found += [_pool_line("sms.concurrency", sms, given.sms.latency_s), _sender_line(sms)]
+    if mail.messages_per_s:
+        found.append(_pool_line("email.concurrency", mail, given.mail.latency_s))
         grace = plan.demand.orders_per_s * plan.demand.mail_share * plan.demand.grace_window_s
         why = f"{plan.demand.grace_window_s:g} s of order mails; rows of the outbox, no memory"
         found.append(Line("mails in the grace window", f"{grace:,.0f}", why))
     return found
 
 
-def _pool_lines(name: str, setting: str, channel: ChannelPlan, latency_s: float) -> list[Line]:
-    calls = (
-        f"{channel.calls:,} calls at once in all: {channel.messages_per_s:,.0f}/s for {latency_s * 1000:g} ms"
-    )
-    return [
-        Line(f"{name} senders (processes)", f"{channel.processes:,}", "one thread each"),
-        Line(setting, f"{channel.concurrency:,}", f"{calls}; 1 in 100 waits for a place"),
-    ]
+def _pool_line(setting: str, channel: ChannelPlan, latency_s: float) -> Line:
+    flow = f"{channel.messages_per_s:,.0f}/s for {latency_s * 1000:g} ms"
+    why = f"of each; {channel.calls:,} calls at once in all: {flow}; 1 in 100 waits for a place"
+    return Line(setting, f"{channel.concurrency:,}", why)
 
 
 def _sender_line(sms: SmsPlan) -> Line:
@@ -152,7 +149,7 @@ def _recovery_lines(plan: Plan, sizing: Sizing) -> list[Line]:
         Line(
             "and it catches up in",
             duration(down.catch_up_s),
-            f"{down.waiting_events:,.0f} events of {down.failover_s:g} s without a primary",
+            f"{down.waiting_events:,.0f} events of {down.failover_s:g} s, once back from the retry ladder",
         ),
         Line("a backlog is drained in", duration(plan.drain.events_s), f"{backlog}, under the same load"),
     ]

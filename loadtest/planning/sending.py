@@ -10,16 +10,18 @@ from loadtest.planning.loads import Part
 from loadtest.planning.queueing import servers_for
 from pipeline.errors import SettingsError
 
+PROCESSES_MIN = 2
+"""Of each kind in an installation, so that one may be away."""
+
 
 class ChannelPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One channel.
+    """One channel, all processes together.
 
-    `processes` are `postorder run --only notifications`; `calls` are under way at once in all of them;
-    `concurrency` is the setting of each. `limit_per_s`: messages the provider takes; None: no limit.
+    `calls` are under way at once in all of them; `concurrency` is the setting of each. `limit_per_s`: what the
+    provider takes; None: no limit.
     """
 
     messages_per_s: float
-    processes: int
     calls: int
     concurrency: int
     limit_per_s: float | None
@@ -30,6 +32,14 @@ class SmsPlan(ChannelPlan, frozen=True, kw_only=True):
 
     sender: str
     senders: int
+
+
+class SendingPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Both channels. `processes` are `postorder run --only notifications`, each a thread for both of them."""
+
+    processes: int
+    sms: SmsPlan
+    mail: ChannelPlan
 
 
 def sender_rate(given: Assumptions, sender: str) -> float:
@@ -48,49 +58,37 @@ def sender_rate(given: Assumptions, sender: str) -> float:
     return rate
 
 
-def plan_sms(demand: Demand, given: Assumptions, cores: dict[Part, float], busy_max: float) -> SmsPlan:
-    """Return the SMS channel."""
-    sender = given.sms.sender
-    rate = sender_rate(given, sender)
-    senders = ceil(demand.sms_per_s * demand.segments_per_sms / rate - 1e-9)
-    processes, calls, concurrency = _pool(
-        demand.sms_per_s, given.sms.latency_s, cores[Part.SMS], busy_max, given
+def plan_sending(demand: Demand, given: Assumptions, cores: dict[Part, float]) -> SendingPlan:
+    """Return processes, pools and senders.
+
+    Little's law gives the calls under way; so many are allowed that one message in a hundred waits.
+    """
+    sms_calls, mail_calls = (
+        servers_for(per_s * latency_s) if per_s else 0
+        for per_s, latency_s in (
+            (demand.sms_per_s, given.sms.latency_s),
+            (demand.mails_per_s, given.mail.latency_s),
+        )
     )
-    return SmsPlan(
+    processes = 0
+    if sms_calls or mail_calls:
+        by_cpu = ceil((cores[Part.SMS] + cores[Part.MAIL]) / given.utilisation.planned_share)
+        by_calls = ceil(max(sms_calls, mail_calls) / given.settings.calls_max)
+        processes = max(PROCESSES_MIN, by_cpu, by_calls)
+    rate = sender_rate(given, given.sms.sender)
+    senders = ceil(demand.sms_per_s * demand.segments_per_sms / rate - 1e-9)
+    sms = SmsPlan(
         messages_per_s=demand.sms_per_s,
-        processes=processes,
-        calls=calls,
-        concurrency=concurrency,
+        calls=sms_calls,
+        concurrency=ceil(sms_calls / max(1, processes)),
         limit_per_s=senders * rate / demand.segments_per_sms,
-        sender=sender,
+        sender=given.sms.sender,
         senders=senders,
     )
-
-
-def plan_mail(demand: Demand, given: Assumptions, cores: dict[Part, float], busy_max: float) -> ChannelPlan:
-    """Return the mail channel."""
-    processes, calls, concurrency = _pool(
-        demand.mails_per_s, given.mail.latency_s, cores[Part.MAIL], busy_max, given
-    )
-    return ChannelPlan(
+    mail = ChannelPlan(
         messages_per_s=demand.mails_per_s,
-        processes=processes,
-        calls=calls,
-        concurrency=concurrency,
+        calls=mail_calls,
+        concurrency=ceil(mail_calls / max(1, processes)),
         limit_per_s=given.mail.mails_per_s or None,
     )
-
-
-def _pool(
-    per_s: float, latency_s: float, cores: float, busy_max: float, given: Assumptions
-) -> tuple[int, int, int]:
-    """Return processes, calls at once in all, and calls at once of one process.
-
-    A process is one thread, so one core. Little's law gives the calls under way; so many are allowed that
-    one message in a hundred waits for a place.
-    """
-    if per_s == 0:
-        return 0, 0, 0
-    calls = servers_for(per_s * latency_s)
-    processes = max(1, ceil(cores / busy_max), ceil(calls / given.settings.calls_max))
-    return processes, calls, ceil(calls / processes)
+    return SendingPlan(processes=processes, sms=sms, mail=mail)

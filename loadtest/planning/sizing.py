@@ -17,6 +17,7 @@ from loadtest.planning.latency import p99_s
 from loadtest.planning.layout import Layout, Machines, machines_for, shards_for
 from loadtest.planning.loads import Part, cores_busy, formed_batch, transaction_s
 from loadtest.planning.recovery import ShardDown, shard_down
+from loadtest.planning.sending import PROCESSES_MIN
 
 _ROUNDS = 60
 _CPU_FOR_LATENCY = 1.1
@@ -162,7 +163,7 @@ def size_at(  # noqa: PLR0917  # the case at hand
             cores, shards, given, busy_max=busy_max, layout=layout, installations=installations
         )
         busy = machines.busiest_share
-        consumers = max(1, ceil(cores[Part.CONSUMERS] / installations / busy_max))
+        consumers = max(PROCESSES_MIN, ceil(cores[Part.CONSUMERS] / installations / busy_max))
         lane_per_s = demand.events_per_s / (consumers * shards)
         formed = formed_batch(
             lane_per_s,

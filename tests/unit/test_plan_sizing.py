@@ -69,7 +69,7 @@ def test_a_small_shop_needs_what_keeps_a_message_and_no_more() -> None:
     assert plan.problems == []
     assert plan.sizing is not None
     assert plan.sizing.machines.by_role == {"machines": 3}
-    assert (plan.sizing.installations, plan.sizing.machines.shards, plan.sizing.consumers) == (1, 1, 1)
+    assert (plan.sizing.installations, plan.sizing.machines.shards, plan.sizing.consumers) == (1, 1, 2)
 
 
 def test_disks_decide_where_there_is_much_data() -> None:
