@@ -17,8 +17,8 @@ PROCESSES_MIN = 2
 class ChannelPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One channel, all processes together.
 
-    `calls` are under way at once in all of them; `concurrency` is the setting of each. `limit_per_s`: what the
-    provider takes; None: no limit.
+    `calls` are under way at once in all of them; `concurrency` is the setting of each. `limit_per_s`: what
+    the provider takes; None: no limit.
     """
 
     messages_per_s: float
