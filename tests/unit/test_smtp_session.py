@@ -287,7 +287,6 @@ def test_what_is_no_reply(text: bytes) -> None:
 def test_a_reply_is_too_long_in_whatever_pieces_it_comes(size: int) -> None:
     """All at once as well: its end would be another command's reply, and the session out of step."""
     text = b"250-x\r\n" * 15_000 + b"250 ok\r\n"
-    reader = ReplyReader()
+    pieces = (text[at : at + size] for at in range(0, len(text), size))
     with pytest.raises(NotAReplyError, match="without end"):
-        for at in range(0, len(text), size):
-            reader.feed(text[at : at + size])
+        list(map(ReplyReader().feed, pieces))
