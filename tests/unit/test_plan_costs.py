@@ -100,7 +100,10 @@ def test_a_ramp_gives_idle_and_turn() -> None:
         )
 
     steps = [step(100, 0.1, 15), step(1000, 0.5, 15 + 1000 * waiting_s(0.03, 2, 0.5, 0.99))]
-    steps += [step(5000, 0.8, 15 + 1000 * waiting_s(0.03, 2, 0.8, 0.99)), step(9000, 0.99, 9000, lag=5)]
+    steps += [
+        step(5000, 0.8, 15 + 1000 * waiting_s(0.03, 2, 0.8, 0.99)),
+        *(step(9000, 0.95, 9000, lag=5) for _ in range(5)),
+    ]
     ramp = RampFile(**FROM, phases=steps)
     costs = new_costs(COSTS, msgspec.structs.replace(NONE, ramp=ramp, intake=INTAKE))
     assert costs.idle_p99_ms.value == 15

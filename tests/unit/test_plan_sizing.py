@@ -13,7 +13,7 @@ from loadtest.planning.demand import Demand
 from loadtest.planning.layout import Layout
 from loadtest.planning.loads import Part, cores_busy, event_cost, formed_batch
 from loadtest.planning.placement import even_shards, max_to_mean, skew_bound
-from loadtest.planning.plan import make_plan
+from loadtest.planning.plan import make_plan, prefetch_for
 from loadtest.planning.reference_sizing import reference_rows
 from pipeline.errors import SettingsError
 
@@ -106,6 +106,25 @@ def test_a_relay_that_takes_too_little_is_named() -> None:
     mail = msgspec.structs.replace(GIVEN.mail, mails_per_s=100.0)
     plan = make_plan(demand(200), COSTS, msgspec.structs.replace(GIVEN, mail=mail))
     assert [text for text in plan.problems if "the relay takes 100" in text]
+
+
+def test_after_a_failover_a_machine_carries_two_primaries_and_its_part_of_the_rest() -> None:
+    sizing = make_plan(intake_only(10_000), COSTS, GIVEN).sizing
+    assert sizing is not None
+    machines, cores = sizing.machines, sizing.cores
+    beside = (cores[Part.PRIMARIES] - cores[Part.REPLICAS]) / machines.shards * machines.skew / 4
+    shared_out = machines.total / (machines.total - 1)
+    assert sizing.down.busy_share == pytest.approx(machines.busy_share * shared_out + beside)
+    assert sizing.down.headroom == pytest.approx(0.88 - sizing.down.busy_share)
+
+
+def test_prefetch_holds_no_more_than_the_buffer() -> None:
+    wanted = intake_only(10_000, events_per_message=100)
+    sizing = make_plan(wanted, COSTS, GIVEN).sizing
+    assert sizing is not None
+    slow = msgspec.structs.replace(sizing, p99_s=60.0)
+    assert prefetch_for(wanted, GIVEN, slow) == 200
+    assert prefetch_for(wanted, GIVEN, msgspec.structs.replace(sizing, p99_s=0.01)) == 100
 
 
 def test_a_network_that_is_too_slow_is_named() -> None:
