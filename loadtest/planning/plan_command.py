@@ -64,12 +64,12 @@ def plan(  # noqa: PLR0917  # the options of a command
         rows = reference_rows(vector, given)
         typer.echo(_json(rows)) if as_json else print_reference(rows, console)
         return
-    if not orders_per_s:
+    if not orders_per_s and not verify:
         raise SettingsError(
             ["--orders-per-s: say how many, such as 500/s or 10M/min (or ask for --reference)"]
         )
     demand = Demand(
-        orders_per_s=rate_of("--orders-per-s", orders_per_s),
+        orders_per_s=rate_of("--orders-per-s", orders_per_s or "1"),  # a rate is nothing to --verify
         data_bytes=bytes_of("--data", data) if data else 0.0,
         p99_s=seconds_of("--p99", p99),
         sms_share=share_of("--sms-share", sms_share),

@@ -1,7 +1,9 @@
 """What a machine does at a rate, where its knee is, and how a ramp is held against that. No stack here."""
 
 import math
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from loadtest.planning.prediction import Here, knee_here, point_at
 from loadtest.planning.verification import (
     STEPS,
     Verification,
+    compare,
     demand_here,
     measured_knee,
     scenario_for,
@@ -120,3 +123,47 @@ def test_shipped_figures_all_say_where_they_come_from() -> None:
         assert figure.note or figure.command, name
         assert not figure.command or figure.machine, name
     assert Path("var") not in Path(COSTS.order_bytes.note).parents
+
+
+def ramp_of_a_machine_that_does_as_predicted(times: float = 1.0) -> SimpleNamespace:
+    """A report whose every step shows what the model says, with CPU that is so many times as much."""
+    here = Here(cores=os.cpu_count() or 1, equipment_us=20 / times)
+    names = {
+        "rabbitmq": "broker",
+        "intake": "consumers",
+        "shard0-primary": "primaries",
+        "shard0-replica": "replicas",
+    }
+    knee = knee_here(INTAKE, COSTS, GIVEN, here).orders_per_s
+    phases, steps = [], []
+    for number, load in enumerate((0.5, 0.75, 0.97, 1.03, 1.2)):
+        point = point_at(INTAKE, COSTS, GIVEN, here, knee * load)
+        broken = point.p99_s > INTAKE.p99_s or point.busy_share > COSTS.saturation_share.value
+        one = phase(f"step{number}", knee * load / times, min(1e5, point.p99_s * 1000))
+        cores = {name: point.part_us[part] * knee * load / 1e6 for name, part in names.items()}
+        cores["generator"] = 20 * times * one.orders_per_s / 1e6
+        phases.append(msgspec.structs.replace(one, cores=cores, machine_cores=point.busy_share * here.cores))
+        steps.append(SimpleNamespace(name=one.name, broken=["it broke"] if broken else []))
+    return SimpleNamespace(
+        phases=phases, knee=SimpleNamespace(steps=steps), at="", machine="", command="", problems=[],
+        invalid_because=[],
+    )  # fmt: skip
+
+
+def test_a_machine_that_does_as_predicted_is_found_to_do_so() -> None:
+    found = compare(INTAKE, COSTS, GIVEN, ramp_of_a_machine_that_does_as_predicted())
+    assert abs(found.error) < 0.02
+    assert found.within
+    assert found.equipment_us == pytest.approx(20, abs=0.1)
+    assert [step.kept_up for step in found.steps] == [True, True, True, False, False]
+    for part in found.parts:
+        assert part.predicted_us == pytest.approx(part.measured_us, rel=0.02)
+    for step in found.steps:
+        assert step.busy_predicted == pytest.approx(step.busy_measured, rel=0.02)
+
+
+def test_a_machine_that_takes_twice_the_cpu_is_found_out() -> None:
+    found = compare(INTAKE, COSTS, GIVEN, ramp_of_a_machine_that_does_as_predicted(times=2))
+    assert found.error > 0.5
+    assert not found.within
+    assert all(part.measured_us > 1.9 * part.predicted_us for part in found.parts if part.part == "broker")
