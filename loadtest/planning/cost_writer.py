@@ -155,23 +155,30 @@ def _turn(file: IntakeFile, costs: CostVector) -> Measured:
 
 
 def _of_ramp(file: RampFile) -> dict[str, Measured]:
-    """Return idle p99 and turn; the turn is the median of what each step that kept up says."""
+    """Return idle p99, and the turn by how busy the CPUs were, of the steps that kept up."""
     steps = sorted((step for step in file.phases if step.keeps_up), key=lambda step: step.events_per_s)
     if not steps:
         return {}
     idle, cores = steps[0], cpus(file.machine)
     idle_ms = idle.latencies["committed"].p99_ms
-    turns = sorted(turn for step in steps[1:] if (turn := _turn_of(step, idle_ms, cores)))
     found = {"idle_p99_ms": from_file(file, idle_ms, "ms", f"at {idle.events_per_s:,.0f} events/s")}
-    if turns:
-        note = f"the median of {len(turns)} rates, by M/G/c from the measured load"
-        found["turn_ms"] = from_file(file, turns[len(turns) // 2] * 1000, "ms", note)
+    if curve := _turns(steps, idle_ms, cores):
+        median = sorted(turn for _, turn in curve)[len(curve) // 2]
+        note = f"of {len(curve)} rates kept up with, by M/G/c from the measured load; value: the median"
+        turn = from_file(file, median, "ms", note)
+        found["turn_ms"] = msgspec.structs.replace(turn, by_busy=curve)
     return found
 
 
-def _turn_of(step: RampPhase, idle_ms: float, cores: int) -> float:
-    wait_s = max(0.0, step.latencies["committed"].p99_ms - idle_ms) / 1000
-    return service_from_waiting_s(wait_s, cores, step.machine_cores / cores, 0.99)
+def _turns(steps: list[RampPhase], idle_ms: float, cores: int) -> list[tuple[float, float]]:
+    """Return pairs of utilisation and turn in ms, by rising utilisation."""
+    curve: dict[float, float] = {}
+    for step in steps[1:]:
+        busy = round(step.machine_cores / cores, 3)
+        wait_s = max(0.0, step.latencies["committed"].p99_ms - idle_ms) / 1000
+        if turn_s := service_from_waiting_s(wait_s, cores, busy, 0.99):
+            curve[busy] = round(turn_s * 1000, 2)
+    return sorted(curve.items())
 
 
 def _of_notifications(file: NotificationsFile) -> dict[str, Measured]:

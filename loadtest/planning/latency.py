@@ -15,4 +15,5 @@ def idle_s(costs: CostVector, linger_s: float) -> float:
 
 def p99_s(costs: CostVector, linger_s: float, cores: int, busy_share: float) -> float:
     """Return the p99 under load: idle time, and waiting for a turn on a machine of so many cores."""
-    return idle_s(costs, linger_s) + waiting_s(costs.turn_ms.value / 1000, cores, busy_share, _SHARE)
+    turn_s = costs.turn_ms.at_busy(busy_share) / 1000
+    return idle_s(costs, linger_s) + waiting_s(turn_s, cores, busy_share, _SHARE)

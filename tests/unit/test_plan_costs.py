@@ -66,6 +66,7 @@ def test_what_was_measured_comes_out_again() -> None:
 def test_the_turn_gives_back_the_measured_p99() -> None:
     costs = new_costs(COSTS, msgspec.structs.replace(NONE, intake=INTAKE))
     wait = waiting_s(costs.turn_ms.value / 1000, 2, busy_at(costs, 5000, 2), 0.99)
+    assert not costs.turn_ms.by_busy
     assert wait * 1000 + costs.idle_p99_ms.value == pytest.approx(400, rel=0.01)
 
 
@@ -108,6 +109,13 @@ def test_a_ramp_gives_idle_and_turn() -> None:
     costs = new_costs(COSTS, msgspec.structs.replace(NONE, ramp=ramp, intake=INTAKE))
     assert costs.idle_p99_ms.value == 15
     assert costs.turn_ms.value == pytest.approx(30, rel=0.001)
+    assert [busy for busy, _ in costs.turn_ms.by_busy] == [0.5, 0.8]
+
+
+def test_a_figure_by_utilisation_is_read_between_and_beyond() -> None:
+    figure = msgspec.structs.replace(COSTS.turn_ms, by_busy=[(0.2, 10.0), (0.6, 50.0)])
+    assert [figure.at_busy(share) for share in (0.1, 0.2, 0.4, 0.6, 0.9)] == [10, 10, 30, 50, 50]
+    assert msgspec.structs.replace(figure, by_busy=[], value=7).at_busy(0.3) == 7
 
 
 def test_a_footprint_replaces_estimates() -> None:
@@ -121,8 +129,11 @@ def test_a_footprint_replaces_estimates() -> None:
 
 def test_a_vector_survives_being_written(tmp_path: Path) -> None:
     path = tmp_path / "costs.toml"
-    path.write_text(as_toml({name: getattr(COSTS, name) for name in CostVector.__struct_fields__}))
-    assert load_costs(path) == COSTS
+    costs = msgspec.structs.replace(
+        COSTS, turn_ms=msgspec.structs.replace(COSTS.turn_ms, by_busy=[(0.1, 2.0), (0.5, 30.5)])
+    )
+    path.write_text(as_toml({name: getattr(costs, name) for name in CostVector.__struct_fields__}))
+    assert load_costs(path) == costs
 
 
 @pytest.mark.parametrize(
@@ -134,6 +145,7 @@ def test_a_vector_survives_being_written(tmp_path: Path) -> None:
         ("[turn_ms]\nvalue = ", "[turn_ms]\nvalue = nan #", "turn_ms.value must be a number of 0 or more"),
         ("[saturation_share]\nvalue = ", "[saturation_share]\nvalue = 1", "saturation_share.value"),
         ("[turn_ms]", "[turn_ms", "costs.toml: "),
+        ("[turn_ms]", "[turn_ms]\nby_busy = [[0.5, 1], [0.4, 2]]", "turn_ms.by_busy must be pairs of rising"),
     ],
 )
 def test_a_broken_vector_is_refused_in_a_line(tmp_path: Path, find: str, replace: str, problem: str) -> None:
