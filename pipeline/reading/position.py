@@ -50,11 +50,13 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 def settled(position: Position, need: Need) -> Need:
     """Return what a replica must have from now on, after its first look at itself.
 
-    All that it had received then: what comes in later was not acknowledged before the read began.
+    All that it had received then: what comes in later was not acknowledged before the read began. What a
+    primary announced and took along when it went was acknowledged to nobody, and will not come.
     """
     if not need.latest or position.received is None:
         return need
-    goal = max(need.lsn, position.received, position.announced or 0)
+    announced = 0 if need.alone else position.announced or 0
+    goal = max(need.lsn, position.received, announced)
     return msgspec.structs.replace(need, latest=False, lsn=goal)
 
 

@@ -58,6 +58,13 @@ def test_without_its_primary_a_replica_may_answer_from_what_it_has() -> None:
     assert lacks(away, Need(latest=True, timeline=3, alone=True)) == ""
 
 
+def test_what_a_primary_took_along_is_not_waited_for() -> None:
+    # For a moment the replica still tells what the primary that was killed announced, and never sent.
+    bereft = replica(streams=False, announced=220)
+    assert lacks(bereft, Need(latest=True, alone=True)) == ""
+    assert "120 bytes" in lacks(replica(announced=220), LATEST)
+
+
 def test_what_comes_in_while_a_replica_catches_up_is_not_waited_for() -> None:
     need = settled(replica(lsn=90), LATEST)
     assert "10 bytes" in shortfall(replica(lsn=90), need)
