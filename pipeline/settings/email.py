@@ -32,7 +32,7 @@ class EmailSettings(SlotSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     concurrency: Annotated[
         Annotated[int, Meta(ge=1, le=1000)],
         about("connections to the relay at once at most; fewer when it is slow"),
-    ] = 16
+    ] = 32
     timeout_s: Annotated[Seconds, about("for each exchange with the relay")] = 10.0
     mails_per_connection: Annotated[Count, about("a connection is renewed after this many")] = 500
     connection_age_s: Annotated[Seconds, about("a connection is renewed at this age")] = 300.0

@@ -93,6 +93,8 @@ _SPACES: Final = re.compile(r"\s")
 def _printable(text: str) -> str:
     """Return a text without control, format, private and unassigned characters; white space is a space."""
     text = _SPACES.sub(" ", text)
+    if text.isprintable():
+        return text
     return "".join(
         character
         for place, character in enumerate(text)
