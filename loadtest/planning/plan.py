@@ -13,7 +13,7 @@ from loadtest.planning.money import Money, money_for
 from loadtest.planning.placement import max_to_mean
 from loadtest.planning.recovery import Drain, drain
 from loadtest.planning.sending import ChannelPlan, SendingPlan, SmsPlan, plan_sending
-from loadtest.planning.sizing import Refusal, Sizing, find_sizing
+from loadtest.planning.sizing import Asked, Refusal, Sizing, find_sizing
 from loadtest.planning.traffic import Traffic, traffic_for
 from pipeline.errors import SettingsError
 
@@ -42,7 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def make_plan(demand: Demand, costs: CostVector, given: Assumptions, layout: Layout = Layout.SHARED) -> Plan:
     """Return a plan. Raises SettingsError for a p99 that no machine reaches."""
     _check_p99(demand, costs, given)
-    found = find_sizing(demand, costs, given, layout)
+    found = find_sizing(Asked(demand, costs, given, layout))
     if isinstance(found, Refusal):
         return Plan(
             demand=demand, layout=layout, sizing=None, problems=[found.reason], estimates=estimated(costs)

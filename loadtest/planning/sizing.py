@@ -7,6 +7,7 @@ primaries' connections are full; then upstream shares orders out to several, by 
 from collections.abc import Iterator
 from itertools import product
 from math import ceil
+from typing import NamedTuple
 
 import msgspec
 
@@ -51,6 +52,24 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Asked(NamedTuple):
+    """What a plan is asked for, and by what it goes."""
+
+    demand: Demand
+    costs: CostVector
+    given: Assumptions
+    layout: Layout
+
+
+class _Balance(NamedTuple):
+    """A batch size and what it leads to, which leads to the batch size."""
+
+    batch: float
+    cores: dict[Part, float]
+    machines: Machines
+    consumers: int
+
+
 def queue_per_s(demand: Demand, costs: CostVector, given: Assumptions) -> float:
     """Return the events per second that one quorum queue takes in.
 
@@ -62,18 +81,19 @@ def queue_per_s(demand: Demand, costs: CostVector, given: Assumptions) -> float:
     return given.broker.queue_share_max * 1e6 / message_us * events
 
 
-def find_sizing(demand: Demand, costs: CostVector, given: Assumptions, layout: Layout) -> Sizing | Refusal:
+def find_sizing(asked: Asked) -> Sizing | Refusal:
     """Return the best way of those there are, or why there is none."""
+    demand, costs, given, _ = asked
     fullest = max(demand.orders_per_s, demand.invoices_per_s)
     fewest = max(1, ceil(fullest / queue_per_s(demand, costs, given)))
     counts = sorted({ceil(fewest * times) for times in _TIMES})
-    found: list[Sizing] = []
-    refused: list[Refusal] = []
-    for installations, linger_ms in product(counts, given.settings.lingers_ms):
-        one = _least_busy_needed(demand, costs, given, layout, installations, linger_ms)
-        (found if isinstance(one, Sizing) else refused).append(one)  # type: ignore[arg-type]
+    ways = [
+        _busiest_that_keeps(asked, installations, linger_ms / 1000)
+        for installations, linger_ms in product(counts, given.settings.lingers_ms)
+    ]
+    found = [way for way in ways if isinstance(way, Sizing)]
     if not found:
-        return max(refused, key=lambda refusal: refusal.rank)
+        return max((way for way in ways if isinstance(way, Refusal)), key=lambda refusal: refusal.rank)
     return _best(found)
 
 
@@ -91,23 +111,17 @@ def _best(found: list[Sizing]) -> Sizing:
     return min(thrifty, key=lambda one: (one.linger_ms, one.machines.total))
 
 
-def _least_busy_needed(  # noqa: PLR0917  # the case at hand
-    demand: Demand,
-    costs: CostVector,
-    given: Assumptions,
-    layout: Layout,
-    installations: int,
-    linger_ms: float,
-) -> Sizing | Refusal:
-    """Return the busiest sizing that keeps to the p99 and stands the loss of a shard."""
-    refusal: Refusal | None = None
-    for busy_max in _busy_shares(given.utilisation.planned_share):
-        one = size_at(demand, costs, given, layout, installations, linger_ms / 1000, busy_max)
-        if isinstance(one, Sizing) and not (refusal := _falls_short(one, demand, given)):
-            return one
+def _busiest_that_keeps(asked: Asked, installations: int, linger_s: float) -> Sizing | Refusal:
+    """Return the busiest sizing that keeps to the p99 and stands the loss of a shard, or why none does."""
+    refusal = Refusal(rank=-1, reason="utilisation.planned_share is too small to plan with")
+    for busy_max in _busy_shares(asked.given.utilisation.planned_share):
+        one = size_at(asked, installations, linger_s, busy_max)
         if isinstance(one, Refusal):
             refusal = one
-    assert refusal is not None
+        elif (why := _falls_short(one, asked.demand, asked.given)) is None:
+            return one
+        else:
+            refusal = why
     return refusal
 
 
@@ -132,65 +146,67 @@ def _falls_short(one: Sizing, demand: Demand, given: Assumptions) -> Refusal | N
     return None
 
 
-def size_at(  # noqa: PLR0917  # the case at hand
-    demand: Demand,
-    costs: CostVector,
-    given: Assumptions,
-    layout: Layout,
-    installations: int,
-    linger_s: float,
-    busy_max: float,
-) -> Sizing | Refusal:
-    """Return what serves the demand at a utilisation.
-
-    More shards and more consumers mean smaller batches, and smaller batches more work: a fixed point, looked
-    for by steps of half the difference.
-    """
-    batch, busy = float(given.settings.batch_max), busy_max
-    for _ in range(_ROUNDS):
-        cores = cores_busy(demand, costs, given, batch)
-        shards = shards_for(
-            cores[Part.PRIMARIES],
-            demand,
-            given,
-            busy_max=busy_max,
-            layout=layout,
-            installations=installations,
-        )
-        if shards is None:
-            return Refusal(rank=0, reason=_too_few_slots(given, installations))
-        machines = machines_for(
-            cores, shards, given, busy_max=busy_max, layout=layout, installations=installations
-        )
-        busy = machines.busiest_share
-        consumers = max(PROCESSES_MIN, ceil(cores[Part.CONSUMERS] / installations / busy_max))
-        lane_per_s = demand.events_per_s / (consumers * shards)
-        formed = formed_batch(
-            lane_per_s,
-            linger_s,
-            transaction_s(costs, min(busy, _BUSY_MOST)),
-            in_flight=given.settings.batches_in_flight,
-            batch_max=given.settings.batch_max,
-        )
-        if abs(formed - batch) <= 0.001 * batch:  # close enough
-            break
-        batch = (batch + formed) / 2
+def size_at(asked: Asked, installations: int, linger_s: float, busy_max: float) -> Sizing | Refusal:
+    """Return what serves the demand at a utilisation."""
+    demand, costs, given, layout = asked
+    found = _balanced(asked, installations, linger_s, busy_max)
+    if isinstance(found, Refusal):
+        return found
+    batch, cores, machines, consumers = found
     senders = ceil((cores[Part.SMS] + cores[Part.MAIL]) / busy_max / installations)
-    connections = (
-        consumers * given.settings.connections_of_a_consumer
-        + senders * given.settings.connections_of_a_sender
-    )
+    of_senders = senders * given.settings.connections_of_a_sender
     return Sizing(
         installations=installations,
         linger_ms=linger_s * 1000,
         batch=batch,
         consumers=consumers,
-        connections=connections,
+        connections=consumers * given.settings.connections_of_a_consumer + of_senders,
         cores=cores,
         machines=machines,
-        p99_s=p99_s(costs, linger_s, given.machine.cores, busy),
+        p99_s=p99_s(costs, linger_s, given.machine.cores, machines.busiest_share),
         down=shard_down(demand, costs, given, cores=cores, machines=machines, layout=layout, batch=batch),
     )
+
+
+def _balanced(asked: Asked, installations: int, linger_s: float, busy_max: float) -> _Balance | Refusal:
+    """Return batch size and machines that fit each other.
+
+    More shards and more consumers mean smaller batches, and smaller batches more work: a fixed point, looked
+    for by steps of half the difference.
+    """
+    settings = asked.given.settings
+    batch = float(settings.batch_max)
+    found = _led_to_by(asked, installations, busy_max, batch)
+    for _ in range(_ROUNDS):
+        if isinstance(found, Refusal):
+            return found
+        formed = formed_batch(
+            asked.demand.events_per_s / (found.consumers * found.machines.shards),
+            linger_s,
+            transaction_s(asked.costs, min(found.machines.busiest_share, _BUSY_MOST)),
+            in_flight=settings.batches_in_flight,
+            batch_max=settings.batch_max,
+        )
+        if abs(formed - batch) <= 0.001 * batch:  # close enough
+            break
+        batch = (batch + formed) / 2
+        found = _led_to_by(asked, installations, busy_max, batch)
+    return found
+
+
+def _led_to_by(asked: Asked, installations: int, busy_max: float, batch: float) -> _Balance | Refusal:
+    demand, costs, given, layout = asked
+    cores = cores_busy(demand, costs, given, batch)
+    shards = shards_for(
+        cores[Part.PRIMARIES], demand, given, busy_max=busy_max, layout=layout, installations=installations
+    )
+    if shards is None:
+        return Refusal(rank=0, reason=_too_few_slots(given, installations))
+    machines = machines_for(
+        cores, shards, given, busy_max=busy_max, layout=layout, installations=installations
+    )
+    consumers = max(PROCESSES_MIN, ceil(cores[Part.CONSUMERS] / installations / busy_max))
+    return _Balance(batch, cores, machines, consumers)
 
 
 def _too_few_slots(given: Assumptions, installations: int) -> str:
