@@ -29,6 +29,8 @@ _IDLE_MAX_S: Final = 10.0
 """An idle shard is looked at this often, for what a lost notice or a straggling transaction left."""
 _PAUSE_S: Final = 15.0
 """A shard that was not looked at for so long, although it should have been, is looked at anew."""
+_PACE_S: Final = 0.025
+"""From one claim of few messages to the shard's next at least, so that those that come close go as a set."""
 _OPEN_SHARE: Final = 2
 """So many times as many receipts of one shard as there are workers may be open; then it rests."""
 
@@ -159,12 +161,18 @@ class Relay:
             # A shard that failed just now gets one place, so that the others need not wait for its answer.
             places = await self._pool.reserve(1 if course.failures else self._claim_max)
             wake.clear()
+            began = self._clock.monotonic()
             claims = await self._try(shard, places, course)
             if course.failures:
                 await self._clock.sleep(course.delay_s)  # on no place of the pool
             if len(claims) < places:
                 is_idle = not claims and not course.failures
                 await self._wait(wake, await self._idle_s(shard) if is_idle else self._poll_s)
+                await self._rest(began + _PACE_S)
+
+    async def _rest(self, until: float) -> None:
+        if (rest_s := until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(rest_s)
 
     async def _try(self, shard: Shard, places: int, course: "_Course") -> list[Claim]:
         """Claim into places that were reserved, and free those that are left. An error is logged."""

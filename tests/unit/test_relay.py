@@ -197,6 +197,40 @@ async def test_a_shard_that_takes_no_receipts_does_not_hold_up_the_others() -> N
     await tested.stop()
 
 
+async def test_messages_that_come_close_together_are_claimed_as_a_set() -> None:
+    """Each of its own would cost as many round trips as a hundred; the first of all waits for nobody."""
+    owed = 0
+
+    async def what_is_owed(limit: int) -> list[Claim]:
+        nonlocal owed
+        claimed, owed = min(limit, owed), owed - min(limit, owed)
+        return [claim(shard="a", slot=0)] * claimed
+
+    clock, sender = VirtualClock(), Sender()
+    shard = Shard("a", what_is_owed)
+    tested = relay(clock, shard, sender=sender)
+    await tested.start()
+    await clock.pass_by(1.0)
+    asked = len(shard.asked)
+    for _ in range(2):
+        owed += 1
+        tested.wake("a")
+        await settle()
+    assert (len(shard.asked) - asked, sender.sent["a"]) == (1, 1)
+    await clock.pass_by(0.03)
+    assert sender.sent["a"] == 2
+    await tested.stop()
+
+
+async def test_a_backlog_is_claimed_without_a_rest() -> None:
+    clock, shard = VirtualClock(), Shard("a", some(100, 0, "a"))
+    tested = relay(clock, shard, sender=(sender := Sender()))
+    await tested.start()
+    await clock.pass_by(0.02)
+    assert sender.sent["a"] > 4 + 4
+    await tested.stop()
+
+
 async def test_a_drain_waits_for_what_is_not_durable_yet() -> None:
     shard = Shard("a", some(4, 0, "a"))
     shard.takes_receipts = False
