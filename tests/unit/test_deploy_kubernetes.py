@@ -287,10 +287,21 @@ def test_senders_do_not_follow_what_waits() -> None:
     """While the provider is the limit, more of them send no more."""
     triggers = of_kind("ScaledObject")["notifications"]["spec"]["triggers"]
     assert [trigger["type"] for trigger in triggers] == ["cpu"]
-    for name in ("orders", "invoices"):
-        (trigger,) = of_kind("ScaledObject")[name]["spec"]["triggers"]
-        assert "postorder_work_seconds" in trigger["metadata"]["query"]
-        assert trigger["metricType"] == "Value"
+
+
+@pytest.mark.parametrize("name", ["orders", "invoices"])
+def test_consumers_follow_their_own_queue_and_stay_while_a_shard_is_the_limit(name: str) -> None:
+    (trigger,) = of_kind("ScaledObject")[name]["spec"]["triggers"]
+    assert trigger["metricType"] == "Value"
+    query, target = trigger["metadata"]["query"], trigger["metadata"]["threshold"]
+    own = f'bottleneck="intake", app_kubernetes_io_name="{name}"'
+    waiting = 'max(postorder_work_seconds{namespace="postorder", %s})'
+    shards = waiting % 'bottleneck="shards"'
+    assert query == f"({waiting % own} and on() {shards} < {target}) or on() vector({target})"
+    assert "app.kubernetes.io/name" in of_kind("PodMonitor")["postorder"]["spec"]["podTargetLabels"]
+    documented = (ROOT / "docs/reference/metrics.md").read_text()
+    for word in ("`postorder_work_seconds`", "| `intake` |", "| `shards` |"):
+        assert word in documented
 
 
 # --- network --------------------------------------------------------------------------------------

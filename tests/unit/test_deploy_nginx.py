@@ -156,7 +156,8 @@ async def test_what_is_reached_from_outside_and_what_is_not(edge: Edge) -> None:
     assert await edge.ask("POST", "/twilio/status/abc", data=b"MessageSid=SM1") == 204
     assert await edge.ask("GET", "/unsubscribe/abc") == 204
     assert await edge.ask("POST", "/mail/bounces", data=b"x" * 1_000_000) == 204
-    assert len(edge.seen) == 3
+    assert await edge.ask("POST", "/webhooks/shopify", data=b"x" * 1_000_000) == 204
+    assert len(edge.seen) == 4
     refused = {
         ("POST", "/twilio/status/abc", "elsewhere.test"): 421,
         ("GET", "/metrics", HOOKS): 404,
@@ -165,13 +166,14 @@ async def test_what_is_reached_from_outside_and_what_is_not(edge: Edge) -> None:
         ("DELETE", "/unsubscribe/abc", HOOKS): 403,
         ("TRACE", "/unsubscribe/abc", HOOKS): 405,
         ("GET", "/mail/bounces", HOOKS): 403,
+        ("GET", "/webhooks/shopify", HOOKS): 403,
     }
     for (method, path, host), status in refused.items():
         assert await edge.ask(method, path, host) == status, (method, path)
     assert await edge.ask("POST", "/twilio/inbound", data=b"x" * 70_000) == 413
     assert await edge.ask("POST", "/mail/bounces", data=b"x" * 2_200_000) == 413
     assert await edge.ask("GET", "/unsubscribe/" + "a" * 20_000) == 414
-    assert len(edge.seen) == 3
+    assert len(edge.seen) == 4
 
 
 async def test_nobody_is_believed_about_where_a_request_comes_from(edge: Edge) -> None:
