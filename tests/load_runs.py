@@ -77,6 +77,7 @@ def observed(
         source="the stand-ins' own logs",
         samples=samples_of(arrivals, committed, scenario.seconds, cores or {"intake": 0.2, "sender": 0.3}),
         conservation=SUMS,
+        resolution_s=0.02,
         clock_error_s=0.0001,
         interrupted=False,
         failures=[],

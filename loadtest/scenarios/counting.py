@@ -102,6 +102,7 @@ class Counting:
             source=source,
             samples=samples,
             conservation=conservation,
+            resolution_s=sightings.resolution_s,
             clock_error_s=self._clock_error_s,
             interrupted=interrupted,
             failures=[*self._failures, *self._opened.parts.failures()],

@@ -118,7 +118,7 @@ def _latencies(
     followed = inside & _is_followed(seen)
     for name, seconds in ways.items():
         # Of what one order in so many is followed for, the others are not missing.
-        chosen = seconds[followed if name in _FOLLOWED or " to " in name else inside]
+        chosen = seconds[inside if name == "confirmed" else followed]
         if " to " in name:
             chosen = chosen[~np.isnan(chosen)]  # a stage of those that took it
         if (found := latency_of(chosen)) is not None:
@@ -126,9 +126,6 @@ def _latencies(
     for place, shard in enumerate(seen.traces.shards):
         if (found := latency_of(ways["committed"][inside & (seen.traces.shard == place)])) is not None:
             yield f"committed_{shard}", found
-
-
-_FOLLOWED = ("committed", "replica", "sms_delivered")
 
 
 def _is_followed(seen: Observation) -> np.ndarray:
@@ -142,21 +139,18 @@ def _is_followed(seen: Observation) -> np.ndarray:
 def _lags(seen: Observation, span: Span, planned: Floats) -> dict[str, float]:
     """Return how many seconds of work were open at the phase's end, at its own rate.
 
-    The events of the phase that had not come so far then; what waited before it counts too.
+    The orders due by then that had not come so far, those of phases before it too.
     """
-    due = planned < span.end_s
-    inside = due & (planned >= span.begin_s)
+    inside = (planned >= span.begin_s) & (planned < span.end_s)
+    due = (planned < span.end_s) & _is_followed(seen)
     rate = float(inside.sum()) / max(1e-9, span.end_s - span.begin_s)
     end = seen.sent.start + span.end_s
     came = {"committed": seen.traces.committed, "sms": seen.sms_at, "mail": seen.mail_at}
     found = {}
     for name, at in came.items():
         if at is not None and rate > 0:
-            counted = due & _is_followed(seen) if name == "committed" else due
-            is_open = counted & ~(at <= end)
-            found[name] = round(
-                float(is_open.sum()) * (seen.traces.followed if name == "committed" else 1) / rate, 3
-            )
+            is_open = due & ~(at <= end)
+            found[name] = round(float(is_open.sum()) * seen.traces.followed / rate, 3)
     return found
 
 

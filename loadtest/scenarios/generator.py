@@ -12,9 +12,11 @@ It accounts for itself: `behind_s` is lateness while the broker took everything,
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -33,6 +35,7 @@ from pipeline.settings import AmqpSettings, load_settings
 WINDOW = 100_000
 _PROGRESS_S = 0.5
 _TICK_S = 0.001
+_NICE = -10  # only root may
 _SETTLE_TIMEOUT_S = 60.0
 _REFUSED = float("inf")
 _BLOCKED_S = 0.0005  # a publish that takes longer than this waited for the broker
@@ -166,6 +169,9 @@ async def _main(settings_file: Path, arrivals_file: Path, run: str, result: Path
     generator = Generator(load_settings(settings_file).amqp, Arrivals.load(arrivals_file), run)
     await generator.open()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, generator.stop)
+    with suppress(PermissionError):
+        # On one machine with what it loads it would be late whenever that is busy, and measure less.
+        os.nice(_NICE)
     gc.collect()
     gc.freeze()
     print("ready", flush=True)  # noqa: T201  # as above

@@ -36,6 +36,7 @@ class Observation(NamedTuple):
     source: str
     samples: list[Sample]
     conservation: Conservation
+    resolution_s: float
     clock_error_s: float
     interrupted: bool
     failures: list[str]

@@ -245,7 +245,7 @@ def _about(report: Report) -> str:
         "<h2>How it was measured</h2><p>Latency counts from the planned moment of publishing, whether or not "
         "the generator or the pipeline kept up. <em>Committed</em> is when a reader first saw the batch on "
         "the primary, <em>visible on the replica</em> when one saw it there: late by "
-        f"{report.resolution_ms:g} ms at most, never early. Messages were accepted when "
+        f"{report.resolution_ms:g} ms at most (p99), never early. Messages were accepted when "
         f"{escape(report.source)} says so. Clocks of the servers agree with this program's to "
         f"{report.clock_error_ms:.2f} ms. The generator's events left {report.generator_late_p99_ms:.1f} ms "
         f"late (p99), and it waited {report.generator_blocked_s:.1f} s for the broker. All CPU, of the load "

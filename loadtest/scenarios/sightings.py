@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 0.02
 _GAP_S = 60.0  # a number that does not show for so long belongs to a transaction that was rolled back
 _RETRY_S = 0.5
+_GAPS_MAX = 100_000
 _TIMEOUT_S = 5.0
 _NEW = """
 SELECT batch_id, (extract(epoch FROM recorded_at) * 1000000)::bigint AS at_us, events, orders, invoices
@@ -52,6 +53,7 @@ class Watch:
         self.orders = 0
         self.invoices = 0
         self.failures = 0
+        self.gaps_s: deque[float] = deque(maxlen=_GAPS_MAX)
 
     def __repr__(self) -> str:
         return f"Watch({self._node.name}: {len(self.seen)} batches, {len(self._above)} above {self._floor})"
@@ -66,9 +68,13 @@ class Watch:
         while True:
             try:
                 async with self._node.connection() as connection:
+                    await self._look(connection)
+                    before = time.monotonic()
                     while True:
-                        await self._look(connection)
                         await asyncio.sleep(LOOK_EVERY_S)
+                        await self._look(connection)
+                        self.gaps_s.append(time.monotonic() - before)
+                        before = time.monotonic()
             except PostorderError as error:
                 self.failures += 1
                 log.info("loadtest.watch_failed", server=self._node.name, error=str(error))
@@ -119,6 +125,12 @@ class Sightings:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def resolution_s(self) -> float:
+        """How long it is from one look to the next, in 99 of 100."""
+        gaps = [gap for watch in (*self.primaries.values(), *self.replicas.values()) for gap in watch.gaps_s]
+        return sorted(gaps)[int(len(gaps) * 0.99)] if gaps else LOOK_EVERY_S
 
     @property
     def events(self) -> int:
