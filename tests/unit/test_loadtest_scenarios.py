@@ -58,7 +58,7 @@ def test_every_scenario_hangs_together(scenario: Scenario) -> None:
     phases = {phase.name for phase in scenario.phases if phase.measured}
     for threshold in scenario.thresholds:
         where = threshold.figure.partition(".")[0]
-        assert where in phases | {"knee", "peak", "memory"}, threshold.figure
+        assert where in phases | {"knee", "peak", "memory", "allocator"}, threshold.figure
     for phase in scenario.phases:
         for fault in phase.faults:
             if isinstance(fault, StandInFault):
@@ -210,4 +210,4 @@ def test_wrong_use_is_one_line(
 
 
 def test_parts_have_the_roles_of_the_pipeline() -> None:
-    assert {role for part in Part for role in part.roles.split(",")} == set(Role)
+    assert {role for part in Part for role in part.roles.split(",")} <= set(Role)
