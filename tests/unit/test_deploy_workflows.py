@@ -80,6 +80,8 @@ def test_jobs_end_and_may_do_no_more_than_they_say(path: Path) -> None:
         assert job["permissions"], name
         for step in job["steps"]:
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step.get("uses", "a@" + "0" * 40)), step
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False, name
 
 
 def test_targets_and_files_that_are_named_exist() -> None:
