@@ -43,6 +43,8 @@ class AioPikaSession:
         self._acknowledging: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()  # an "all up to" frame must not overtake single ones
         self._closing = asyncio.Lock()
+        self._asking = asyncio.Lock()  # a consumer ends and another begins without anything in between
+        self._ending = False
         self._lost = asyncio.Event()
         self._error = ""
         self._connection: AbstractConnection | None = None
@@ -149,13 +151,46 @@ class AioPikaSession:
     def pause(self, paused: bool) -> None:  # noqa: FBT001  # the one argument is the state
         """Do nothing: the library reads on. The prefetch is what bounds this reader."""
 
+    async def set_prefetch(self, prefetch: int) -> None:
+        """Have the broker deliver up to so many unsettled ones from now on: see LeanSession."""
+        async with self._asking:
+            if self._channel is None or self._underlay is None or self._lost.is_set() or self._ending:
+                return
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    await self._consume_anew(self._channel, self._underlay, prefetch)
+            except BROKER_ERRORS as error:
+                log.warning("amqp.prefetch_failed", queue=self._queue, error=type(error).__name__)
+                self._lose("a request was not answered")
+            except asyncio.CancelledError:
+                self._lose("given up")  # without a consumer it would be of no use
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise  # else it comes from the library, which cancels what a closed channel was asked
+
+    async def _consume_anew(self, channel: AbstractChannel, underlay: UnderlayChannel, prefetch: int) -> None:
+        await channel.set_qos(prefetch_count=prefetch)
+        await underlay.basic_cancel(self._consumer_tag)
+        self._consumer_tag, self._prefetch = "", prefetch
+        if not self._ending:
+            answer = await underlay.basic_consume(self._queue, self._on_message)
+            self._consumer_tag = answer.consumer_tag or ""
+
+    def _lose(self, why: str) -> None:
+        self._error = self._error or why
+        self._lost.set()
+
     async def cancel(self) -> None:
         """Take no more deliveries."""
-        if self._underlay is None or self._lost.is_set():
-            return
+        self._ending = True
+        async with self._asking:
+            if self._underlay is not None and self._consumer_tag and not self._lost.is_set():
+                await self._cancel(self._underlay)
+
+    async def _cancel(self, underlay: UnderlayChannel) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                await self._underlay.basic_cancel(self._consumer_tag)
+                await underlay.basic_cancel(self._consumer_tag)
         except BROKER_ERRORS as error:
             log.warning("amqp.cancel_failed", queue=self._queue, error=type(error).__name__)
             self._lost.set()

@@ -60,10 +60,16 @@ class QueueConsumer:
         self._decode_losses = 0
         self._isolated = 0
         self._leaving = False
+        self._is_isolating = False
         pressure.subscribe(self._on_pressure)
 
     def __repr__(self) -> str:
         return f"QueueConsumer({self.queue}: {self._session!r})"
+
+    @property
+    def prefetch(self) -> int:
+        """Deliveries that may be unsettled at most."""
+        return self._prefetch
 
     @property
     def consuming(self) -> bool:
@@ -92,6 +98,18 @@ class QueueConsumer:
         if session is not None:
             await session.close()
 
+    async def set_prefetch(self, prefetch: int) -> None:
+        """Have so many deliveries unsettled at most from now on.
+
+        Raises nothing: a session that is lost over it is followed by one that goes by the new number.
+        """
+        if prefetch == self._prefetch:
+            return
+        self._prefetch = prefetch
+        if self._session is not None and not self._draining and not self._is_isolating:
+            await self._session.set_prefetch(prefetch)
+            log.info("amqp.prefetch_set", queue=self.queue, prefetch=prefetch)
+
     def _on_pressure(self, paused: bool) -> None:  # noqa: FBT001  # the one argument is the state
         if self._session is not None:
             self._session.pause(paused)
@@ -113,6 +131,7 @@ class QueueConsumer:
 
     async def _run_session(self) -> None:
         """Consume until the session is lost. Raises BrokerUnavailableError if that was at once."""
+        prefetch = self._prefetch
         session = self._new_session()
         await session.open()
         opened_at_s = self._clock.monotonic()
@@ -122,6 +141,8 @@ class QueueConsumer:
         if self._pressure.paused:
             session.pause(paused=True)
         log.info("amqp.consuming", queue=self.queue, prefetch=self._prefetch)
+        if prefetch != self._prefetch and not self._is_isolating:
+            await session.set_prefetch(self._prefetch)  # set while this was opening
         why = await session.wait_lost()
         if self._draining:
             return
@@ -142,11 +163,12 @@ class QueueConsumer:
         self._decode_losses = self._decode_losses + 1 if session.lost_by_decoding else 0
 
     def _new_session(self) -> Session:
+        self._is_isolating = False
         if self._settings.reader == "lean":
             return LeanSession(self.queue, self._settings, self._take, self._prefetch)
         if self._decode_losses >= _DECODE_LOSSES_MAX:
             log.warning("amqp.isolating", queue=self.queue)
-            self._isolated, self._leaving = 0, False
+            self._isolated, self._leaving, self._is_isolating = 0, False, True
             return LeanSession(self.queue, self._settings, self._take_isolated, 1)
         return AioPikaSession(self.queue, self._settings, self._take, self._prefetch)
 

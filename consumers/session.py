@@ -15,6 +15,12 @@ class Session(Protocol):
     def pause(self, paused: bool) -> None:  # noqa: FBT001  # the one argument is the state
         """Stop or go on taking messages in; the broker keeps what is not taken."""
 
+    async def set_prefetch(self, prefetch: int) -> None:
+        """Have the broker deliver up to so many unsettled ones from now on. Who fails at it is lost.
+
+        What was delivered stays, and is settled as before, so that for a while there may be as many again.
+        """
+
     async def cancel(self) -> None:
         """Take no more deliveries. What was delivered is still acknowledged when settled."""
 

@@ -34,6 +34,8 @@ class LeanSession(Link):
         self._acks = AckTracker()
         self._flush: asyncio.TimerHandle | None = None
         self._consumer_tag = ""
+        self._asking = asyncio.Lock()  # requests are made one after the other
+        self._paused = False
         self._ending = False
         self.open_deliveries = 0
 
@@ -98,8 +100,38 @@ class LeanSession(Link):
         return self.error
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001  # the one argument is the state
-        """Stop or go on taking messages in; while ending, the answers on the same socket are needed."""
-        self.pause_reading(paused=paused and not self._ending)
+        """Stop or go on taking messages in; while something is asked, its answer has to come in."""
+        self._paused = paused
+        self.pause_reading(paused=paused and not self._ending and not self._asking.locked())
+
+    async def set_prefetch(self, prefetch: int) -> None:
+        """Have the broker deliver up to so many unsettled ones from now on.
+
+        RabbitMQ takes the number that was set when a consumer began, so this one ends and another begins, on
+        the same channel: tags and acknowledgements go on.
+        """
+        async with self._asking:
+            if self.lost.is_set() or self._ending:
+                return
+            self.pause_reading(paused=False)
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    await self._consume_anew(prefetch)
+            except (BrokerUnavailableError, TimeoutError) as error:
+                log.warning("amqp.prefetch_failed", queue=self._queue, error=type(error).__name__)
+                self.abort("no answer to a request")
+            except BaseException:  # cancelled: without a consumer it would be of no use
+                self.abort("given up")
+                raise
+        self.pause(self._paused)
+
+    async def _consume_anew(self, prefetch: int) -> None:
+        await self.call(commands.Basic.Qos(prefetch_count=prefetch))
+        await self.call(commands.Basic.Cancel(consumer_tag=self._consumer_tag))
+        self._consumer_tag, self._prefetch = "", prefetch
+        if not self._ending:
+            answer = await self.call(commands.Basic.Consume(queue=self._queue))
+            self._consumer_tag = getattr(answer, "consumer_tag", "")
 
     async def cancel(self) -> None:
         """Take no more deliveries."""
@@ -107,6 +139,11 @@ class LeanSession(Link):
             return
         self._ending = True
         self.pause_reading(paused=False)
+        async with self._asking:
+            if self._consumer_tag:
+                await self._cancel()
+
+    async def _cancel(self) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 await self.call(commands.Basic.Cancel(consumer_tag=self._consumer_tag))
@@ -120,4 +157,5 @@ class LeanSession(Link):
         self._acknowledge(everything=True)
         self._ending = True
         self.pause_reading(paused=False)
-        await super().close()
+        async with self._asking:
+            await super().close()

@@ -81,6 +81,13 @@ class Lane:
             self._mark()
         return foreign
 
+    def set_batch_max(self, batch_max: int) -> None:
+        """Hand out batches of so many events at most from now on."""
+        self._batch_max = batch_max
+        if len(self._items) >= batch_max:
+            self._full.set()
+        self._mark()
+
     def close(self) -> None:
         """Hand out what is left without lingering, then end."""
         self._closing = True
@@ -129,7 +136,7 @@ class Batcher:
     """A lane for each shard."""
 
     def __init__(self, shards: Iterable[str], *, batch_max: int, linger_s: float) -> None:
-        self._batch_max = batch_max
+        self.batch_max = batch_max
         self._linger_s = linger_s
         self.closing = False
         self.lanes: dict[str, Lane] = {}
@@ -138,9 +145,15 @@ class Batcher:
 
     def add_lane(self, shard: str) -> Lane:
         """Make a lane for a shard that came."""
-        lane = Lane(batch_max=self._batch_max, linger_s=self._linger_s)
+        lane = Lane(batch_max=self.batch_max, linger_s=self._linger_s)
         self.lanes[shard] = lane
         return lane
+
+    def set_batch_max(self, batch_max: int) -> None:
+        """Make batches of so many events at most from now on, in every lane that is or comes."""
+        self.batch_max = batch_max
+        for lane in self.lanes.values():
+            lane.set_batch_max(batch_max)
 
     def resort(self, shard_of: Callable[[int], str]) -> int:
         """Put every waiting event into the lane of its slot's owner; return how many changed lanes."""

@@ -83,3 +83,47 @@ async def test_a_slow_shard_fills_its_own_lane_only() -> None:
     batcher.lanes["b"].add(item(9))
     assert (len(batcher), len(batcher.lanes["a"]), len(batcher.lanes["b"])) == (5, 4, 1)
     assert numbers(await batcher.lanes["a"].next_batch()) == [0, 1]
+
+
+async def test_a_smaller_batch_is_handed_out_at_once_when_enough_wait() -> None:
+    lane = Lane(batch_max=10, linger_s=NEVER_S)
+    for number in range(5):
+        lane.add(item(number))
+    collecting = asyncio.create_task(lane.next_batch())
+    await asyncio.sleep(0)
+    lane.set_batch_max(2)
+    batch = await asyncio.wait_for(collecting, 1)
+    assert (numbers(batch), batch.trigger) == ([0, 1], Trigger.SIZE)
+    assert numbers(await asyncio.wait_for(lane.next_batch(), 1)) == [2, 3]
+
+
+async def test_a_larger_batch_waits_for_company_again() -> None:
+    lane = Lane(batch_max=2, linger_s=NEVER_S)
+    for number in range(3):
+        lane.add(item(number))
+    lane.set_batch_max(4)
+    collecting = asyncio.create_task(lane.next_batch())
+    await asyncio.sleep(0)
+    assert not collecting.done()
+    lane.add(item(3))
+    assert numbers(await asyncio.wait_for(collecting, 1)) == [0, 1, 2, 3]
+
+
+async def test_after_a_change_of_size_closing_still_flushes() -> None:
+    lane = Lane(batch_max=10, linger_s=NEVER_S)
+    lane.add(item(1))
+    lane.close()
+    lane.set_batch_max(100)
+    batch = await asyncio.wait_for(lane.next_batch(), 1)
+    assert (numbers(batch), batch.trigger) == ([1], Trigger.FLUSH)
+    assert await lane.next_batch() is None
+
+
+async def test_the_size_is_that_of_every_lane_that_is_or_comes() -> None:
+    batcher = Batcher(["a"], batch_max=10, linger_s=NEVER_S)
+    batcher.set_batch_max(1)
+    lanes = [batcher.lanes["a"], batcher.add_lane("b")]
+    for lane in lanes:
+        lane.add(item(1))
+        assert numbers(await asyncio.wait_for(lane.next_batch(), 1)) == [1]
+    assert batcher.batch_max == 1
