@@ -11,8 +11,8 @@ from uuid import UUID
 import msgspec
 from real_stack import Bench
 
-from consumers.public.server import PublicListener
 from consumers.public.services import Sinks, public_listener
+from consumers.web.server import Listener
 from pipeline.clock import SystemClock
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.callbacks.seals import Seals
@@ -91,7 +91,7 @@ class Site:
     """A running listener."""
 
     def __init__(
-        self, listener: PublicListener, remembered: Remembered, settings: Settings, metrics: Metrics
+        self, listener: Listener, remembered: Remembered, settings: Settings, metrics: Metrics
     ) -> None:
         self.listener = listener
         self.port = listener.port

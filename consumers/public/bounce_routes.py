@@ -7,7 +7,7 @@ from typing import Final
 from litestar import post
 from litestar.handlers import HTTPRouteHandler
 
-from consumers.public.requests import MESSAGE, AnyRequest, Patience, Refused, media_type_of
+from consumers.web.requests import MESSAGE, AnyRequest, Patience, Refused, media_type_of
 from pipeline.notifications.callbacks.replays import Replays
 from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
 

@@ -7,7 +7,7 @@ import structlog
 from litestar import post
 from litestar.handlers import HTTPRouteHandler
 
-from consumers.public.requests import JSON, TEXT, AnyRequest, Patience, Refused, media_type_of
+from consumers.web.requests import JSON, TEXT, AnyRequest, Patience, Refused, media_type_of
 from pipeline.notifications.callbacks.relay_events import read_sendgrid, read_ses
 from pipeline.notifications.callbacks.sendgrid_signature import SendGridSignatures
 from pipeline.notifications.callbacks.sns import SnsTopics

@@ -1,5 +1,6 @@
 """The public listener put together."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -11,13 +12,13 @@ import structlog
 from litestar.handlers import HTTPRouteHandler
 
 from consumers.public.bounce_routes import TakeBounce, bounce_routes
-from consumers.public.gate import Gate
-from consumers.public.requests import Patience
-from consumers.public.server import PublicListener
 from consumers.public.site import public_site
 from consumers.public.twilio_routes import TwilioRequests, twilio_routes
 from consumers.public.unsubscribe_page import UnsubscribePage
 from consumers.public.unsubscribe_routes import Unsubscribe, unsubscribe_routes
+from consumers.web.gate import Gate, Rules
+from consumers.web.requests import Patience
+from consumers.web.server import Listener
 from pipeline.clock import Clock
 from pipeline.lifecycle import Service, Tasks
 from pipeline.notifications.callbacks.replays import Replays
@@ -47,6 +48,23 @@ _OUTCOMES: Final = {
     HTTPStatus.METHOD_NOT_ALLOWED: "not_found",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
     0: "too_many_connections",
+}
+
+_PATH: Final = re.compile(rb"(/[A-Za-z0-9_-]+)+")
+_PATH_BYTES_MAX: Final = 256
+_ONCE: Final = frozenset(
+    {
+        *(b"webhook-id", b"webhook-signature", b"webhook-timestamp", b"x-twilio-signature"),
+        b"x-twilio-email-event-webhook-signature",
+        b"x-twilio-email-event-webhook-timestamp",
+    }
+)
+_KINDS: Final = {
+    b"/twilio/status/": "status",
+    b"/twilio/inbound": "inbound",
+    b"/unsubscribe/": "unsubscribe",
+    b"/mail/bounces": "bounce",
+    b"/mail/events/": "bounce",
 }
 
 
@@ -111,18 +129,19 @@ def _applied_to(cluster: Cluster, metrics: PublicMetrics) -> Apply:
 
 def public_listener(
     settings: Settings, sinks: Sinks, *, metrics: PublicMetrics, clock: Clock, tasks: Tasks
-) -> PublicListener:
+) -> Listener:
     """Return the listener with every route."""
     public = settings.public
     gate = Gate(
         public_site(_routes(settings, sinks, clock), body_bytes_max=public.body_bytes_max),
+        Rules(path=_PATH, path_bytes_max=_PATH_BYTES_MAX, once=_ONCE, kind=_kind),
         requests_max=public.requests_max,
         is_https=public.base_url.startswith("https://"),
         observe=partial(_observe, metrics),
         clock=clock,
     )
     metrics.callbacks_under_way.set_function(lambda: gate.under_way)
-    return PublicListener(public, gate, on_refusal=partial(_refused, metrics), tasks=tasks)
+    return Listener("public", public, gate, on_refusal=partial(_refused, metrics), tasks=tasks)
 
 
 def _routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHandler]:
@@ -190,6 +209,10 @@ def _twilio_signatures(settings: Settings) -> TwilioSignatures:
         tokens=(settings.sms.auth_token, second.auth_token if second else "", public.twilio_token_other),
         algorithm=public.twilio_algorithm,
     )
+
+
+def _kind(path: bytes) -> str:
+    return next((kind for prefix, kind in _KINDS.items() if path.startswith(prefix)), "other")
 
 
 def _observe(metrics: PublicMetrics, kind: str, status: int, took_s: float) -> None:

@@ -7,13 +7,14 @@ from litestar import Litestar, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from consumers.public.problem import problem_body, problem_headers
-from consumers.public.requests import AnyRequest
+from consumers.web.problem import problem_body, problem_headers
+from consumers.web.requests import AnyRequest
 from pipeline.errors import CallbackError, PostorderError
 
 log = structlog.get_logger(__name__)
 
 _BAD_REQUEST, _CRASHED, _UNAVAILABLE = 400, 500, 503
+_PASSED = frozenset({"allow", "retry-after"})
 
 
 def public_site(routes: Sequence[HTTPRouteHandler], *, body_bytes_max: int) -> Litestar:
@@ -32,8 +33,8 @@ def _answer(_request: AnyRequest, error: Exception) -> Response[bytes]:
     """Answer an error with its status and nothing of its text."""
     status = _status_of(error)
     headers = problem_headers(status)
-    if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
-        headers["allow"] = error.headers["allow"]
+    if isinstance(error, HTTPException) and error.headers:
+        headers |= {name: value for name, value in error.headers.items() if name in _PASSED}
     media_type = headers.pop("content-type")
     return Response(problem_body(status), status_code=status, headers=headers, media_type=media_type)
 

@@ -9,7 +9,7 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from consumers.public.requests import FORM, JSON, AnyRequest, Patience, Refused, media_type_of, target_of
+from consumers.web.requests import FORM, JSON, AnyRequest, Patience, Refused, media_type_of, target_of
 from pipeline.errors import CallbackError, PostorderError
 from pipeline.notifications.callbacks.forms import Fields, parse_form
 from pipeline.notifications.callbacks.seals import Seals

@@ -8,8 +8,8 @@ from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from consumers.public.requests import FORM, MULTIPART, AnyRequest, Patience, Refused, media_type_of
 from consumers.public.unsubscribe_page import Step, UnsubscribePage
+from consumers.web.requests import FORM, MULTIPART, AnyRequest, Patience, Refused, media_type_of
 from pipeline.notifications.callbacks.forms import parse_form
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 

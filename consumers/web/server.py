@@ -6,16 +6,15 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import uvicorn
 
-from consumers.public.gate import Gate
-from consumers.public.protocol import BoundedProtocol, Limits
+from consumers.web.gate import Gate
+from consumers.web.protocol import BoundedProtocol, Limits
 from pipeline.errors import SettingsError
 from pipeline.lifecycle import Tasks
-from pipeline.settings import PublicSettings
 
 log = structlog.get_logger(__name__)
 
@@ -40,14 +39,42 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
 
-class PublicListener:
-    """The service. `port` is known after `start`, also when the settings say 0 (a free one, in tests)."""
+class ListenerSettings(Protocol):
+    """What the settings of each listener say, under the same names."""
 
-    name = "public listener"
+    @property
+    def host(self) -> str: ...  # noqa: D102  # the settings' own words say what each is
+    @property
+    def port(self) -> int: ...  # noqa: D102
+    @property
+    def connections_max(self) -> int: ...  # noqa: D102
+    @property
+    def head_bytes_max(self) -> int: ...  # noqa: D102
+    @property
+    def request_timeout_s(self) -> float: ...  # noqa: D102
+    @property
+    def answer_timeout_s(self) -> float: ...  # noqa: D102
+    @property
+    def idle_timeout_s(self) -> int: ...  # noqa: D102
+
+
+class Listener:
+    """The service. `port` is known after `start`, also when the settings say 0 (a free one, in tests).
+
+    `section`: of the settings, for names and errors.
+    """
 
     def __init__(
-        self, settings: PublicSettings, gate: Gate, *, on_refusal: Callable[[int], None], tasks: Tasks
+        self,
+        section: str,
+        settings: ListenerSettings,
+        gate: Gate,
+        *,
+        on_refusal: Callable[[int], None],
+        tasks: Tasks,
     ) -> None:
+        self.name = f"{section} listener"
+        self._section = section
         self._settings = settings
         self._gate = gate
         self._on_refusal = on_refusal
@@ -63,9 +90,9 @@ class PublicListener:
         bound = self._socket = self._bind()
         self.port = bound.getsockname()[1]
         self._server = _Server(self._config())
-        self._tasks.start(self._server.serve([bound]), "public listener")
+        self._tasks.start(self._server.serve([bound]), self.name)
         await self._server.listening.wait()
-        log.info("listener.started", host=self._settings.host, port=self.port)
+        log.info("listener.started", listener=self._section, host=self._settings.host, port=self.port)
 
     def _bind(self) -> socket.socket:
         host, port = self._settings.host, self._settings.port
@@ -74,7 +101,8 @@ class PublicListener:
             # Several processes may listen on one port; the kernel shares connections out among them.
             return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True)
         except OSError as error:
-            raise SettingsError([f"public.port: cannot listen on {host}:{port}: {error.strerror}"]) from error
+            where = f"{self._section}.port: cannot listen on {host}:{port}"
+            raise SettingsError([f"{where}: {error.strerror}"]) from error
 
     def _config(self) -> uvicorn.Config:
         settings = self._settings
@@ -93,7 +121,7 @@ class PublicListener:
             interface="asgi3",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # nothing here depends on who asks, and X-Forwarded-For can be anybody's
+            proxy_headers=False,  # X-Forwarded-For can be anybody's; who needs it asks whom it came from
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=settings.idle_timeout_s,

@@ -19,10 +19,11 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Refused(HTTPException):
-    """Ends a request with a status and nothing else."""
+    """Ends a request with a status, and at most a sentence of our own that repeats nothing of the request."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status_code=status)
+    def __init__(self, status: int, said: str = "", headers: dict[str, str] | None = None) -> None:
+        super().__init__(status_code=status, headers=headers)
+        self.said = said
 
 
 def media_type_of(request: AnyRequest, *allowed: str) -> str:

@@ -6,19 +6,14 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from consumers.public.problem import problem_body, problem_headers
+import msgspec
+
+from consumers.web.problem import send_problem
 from pipeline.clock import Clock
 
-_PATH: Final = re.compile(rb"(/[A-Za-z0-9_-]+)+")
-_PATH_BYTES_MAX: Final = 256
 # Two of one of these would let two readers of the request see two different requests.
 _ONCE: Final = frozenset(
-    {
-        *(b"content-encoding", b"content-length", b"content-type", b"host", b"transfer-encoding"),
-        *(b"webhook-id", b"webhook-signature", b"webhook-timestamp", b"x-twilio-signature"),
-        b"x-twilio-email-event-webhook-signature",
-        b"x-twilio-email-event-webhook-timestamp",
-    }
+    {b"content-encoding", b"content-length", b"content-type", b"host", b"transfer-encoding"}
 )
 _HEADERS: Final = {
     "cache-control": "no-store",
@@ -27,29 +22,45 @@ _HEADERS: Final = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-_KINDS: Final = {
-    b"/twilio/status/": "status",
-    b"/twilio/inbound": "inbound",
-    b"/unsubscribe/": "unsubscribe",
-    b"/mail/bounces": "bounce",
-    b"/mail/events/": "bounce",
-}
 
 Observe = Callable[[str, int, float], None]
 """Told of each answer: its kind, its status, and how long it took in seconds."""
 
 
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the requests of one listener look like.
+
+    `path`: what a whole path matches, so that there is one way to write each. `once`: headers that are there
+    once at most, beside those for which that always holds. `kind` names a path for metrics, by one of few
+    words.
+    """
+
+    path: re.Pattern[bytes]
+    path_bytes_max: int
+    once: frozenset[bytes]
+    kind: Callable[[bytes], str]
+
+
 class Gate:
     """An ASGI application in front of another. Mutable state: `under_way`, how many requests are.
 
-    Refuses what no route could want: paths of other characters than ours (so there is one way to write
-    each), headers that contradict themselves, packed bodies, and more at once than is allowed.
+    Refuses what no route could want: paths of other characters than ours, headers that contradict themselves,
+    packed bodies, and more at once than is allowed.
     """
 
     def __init__(
-        self, application: Any, *, requests_max: int, is_https: bool, observe: Observe, clock: Clock
+        self,
+        application: Any,
+        rules: Rules,
+        *,
+        requests_max: int,
+        is_https: bool,
+        observe: Observe,
+        clock: Clock,
     ) -> None:
         self._application = application
+        self._rules = rules
+        self._once = _ONCE | rules.once
         self._requests_max = requests_max
         self._observe = observe
         self._clock = clock
@@ -75,21 +86,21 @@ class Gate:
             if refusal is None:
                 await self._application(scope, receive, send_on)
             else:
-                await _answer(refusal, send_on)
+                await send_problem(refusal, send_on)
         finally:
             self.under_way -= 1
-            self._observe(_kind(scope["raw_path"]), answered, self._clock.monotonic() - began)
+            self._observe(self._rules.kind(scope["raw_path"]), answered, self._clock.monotonic() - began)
 
     def _refusal(self, scope: Any) -> HTTPStatus | None:
         if self.under_way > self._requests_max:
             return HTTPStatus.SERVICE_UNAVAILABLE
-        counts = Counter(name for name, _ in scope["headers"] if name in _ONCE)
+        counts = Counter(name for name, _ in scope["headers"] if name in self._once)
         if any(count > 1 for count in counts.values()):
             return HTTPStatus.BAD_REQUEST
         if not counts[b"host"] and scope["http_version"] == "1.1":
             return HTTPStatus.BAD_REQUEST
         path = scope["raw_path"]
-        if len(path) > _PATH_BYTES_MAX or not _PATH.fullmatch(path):
+        if len(path) > self._rules.path_bytes_max or not self._rules.path.fullmatch(path):
             return HTTPStatus.NOT_FOUND
         encoding = next(
             (value for name, value in scope["headers"] if name == b"content-encoding"), b"identity"
@@ -99,15 +110,3 @@ class Gate:
     def _with_ours(self, headers: Any) -> list[tuple[bytes, bytes]]:
         named = {name for name, _ in headers}
         return [*headers, *(ours for ours in self._headers if ours[0] not in named)]
-
-
-async def _answer(status: HTTPStatus, send: Any) -> None:
-    body = problem_body(status)
-    headers = {**problem_headers(status), "content-length": str(len(body))}
-    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status.value, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _kind(path: bytes) -> str:
-    return next((kind for prefix, kind in _KINDS.items() if path.startswith(prefix)), "other")

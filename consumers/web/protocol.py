@@ -1,7 +1,8 @@
 """The HTTP/1.1 protocol of the listener: uvicorn's on httptools, with the limits it does not have itself.
 
-uvicorn bounds neither how long a request may take to arrive, nor its head, nor the number of connections.
-Whatever is refused here gets one small answer, or none, and its connection is closed.
+uvicorn bounds neither how long a request may take to arrive, nor its head, nor how long its answer may take
+to be taken, nor the number of connections. Whatever is refused here gets one small answer, or none, and its
+connection is closed.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from consumers.public.problem import MEDIA_TYPE, problem_body
+from consumers.web.problem import MEDIA_TYPE, problem_body
 
 _HEADERS_MAX: Final = 64
 _PIPELINED_MAX: Final = 16
@@ -20,7 +21,7 @@ _VERSIONS: Final = ("1.0", "1.1")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a connection may take."""
+    """What a connection may take. `request_timeout_s`: also how long an answer may stand still."""
 
     connections_max: int
     head_bytes_max: int
@@ -41,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._on_refusal = on_refusal
         self._refusal = HTTPStatus.BAD_REQUEST
         self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None  # while the peer takes nothing
         self._is_in_head = False
         self._head_bytes = 0  # of what the parser has handed over
         self._fed_bytes = 0  # of the chunks it has been fed since the head began in an earlier one
@@ -59,6 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._set_deadline(None)
+        self._set_write_deadline(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -81,6 +84,16 @@ class BoundedProtocol(HttpToolsProtocol):
         is_idle = self.cycle is not None and self.cycle.response_complete and not self._is_in_head
         return is_idle and self._deadline is None and self.timeout_keep_alive_task is None
 
+    def pause_writing(self) -> None:
+        """Wait for a peer that takes nothing of its answer as long as for one that never finishes asking."""
+        super().pause_writing()
+        self._set_write_deadline(self._limits.request_timeout_s)
+
+    def resume_writing(self) -> None:
+        """Go on with an answer."""
+        super().resume_writing()
+        self._set_write_deadline(None)
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # ours says less
         """Answer what is no request, or too large a one, and close."""
         self._end_with(self._refusal)
@@ -99,6 +112,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_in_head or cycle is None:
             return cycle is None or cycle.response_complete
         return cycle.more_body and not cycle.response_started and not self.pipeline
+
+    def _set_write_deadline(self, delay_s: float | None) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        abort = self.transport.abort
+        self._write_deadline = None if delay_s is None else self.loop.call_later(delay_s, abort)
 
     def _set_deadline(self, delay_s: float | None) -> None:
         if self._deadline is not None:
