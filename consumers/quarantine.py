@@ -1,4 +1,4 @@
-"""What `postorder quarantine` does: find, export, publish again, drop."""
+"""What `postorder quarantine` and the API do: find, export, publish again, drop."""
 
 import asyncio
 import struct
@@ -15,7 +15,7 @@ from pipeline.errors import RedriveError
 from pipeline.ingest.delivery import UNDECODABLE_HEADER
 from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.cluster import Cluster
-from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineState
+from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineLine, QuarantineState
 
 
 class Worked(msgspec.Struct):
@@ -36,7 +36,7 @@ async def opened(settings: Settings) -> AsyncIterator[list[Quarantine]]:
     try:
         for shard in cluster:
             await shard.primary.open()
-        yield [Quarantine(shard.name, shard.primary) for shard in cluster]
+        yield quarantines(cluster)
     finally:
         await cluster.close()
 
@@ -44,9 +44,7 @@ async def opened(settings: Settings) -> AsyncIterator[list[Quarantine]]:
 async def find(settings: Settings, wanted: Filter, limit: int) -> list[Quarantined]:
     """Return deliveries of all shards, those seen longest ago first."""
     async with opened(settings) as shards:
-        found = await asyncio.gather(*(shard.find(wanted, limit) for shard in shards))
-    merged = [one for part in found for one in part]
-    return sorted(merged, key=lambda one: (one.last_seen_at, one.id))[:limit]
+        return await found_in(shards, wanted, limit)
 
 
 async def count(settings: Settings, wanted: Filter) -> int:
@@ -68,14 +66,8 @@ async def export(settings: Settings, wanted: Filter, write: Callable[[bytes], ob
 
 async def drop(settings: Settings, wanted: Filter) -> Worked:
     """Mark deliveries as dropped: their rows stay, and are no longer listed."""
-    worked = Worked()
     async with opened(settings) as shards:
-        for shard in shards:
-            async for page in shard.pages(wanted):
-                dropped = await shard.mark(page, QuarantineState.DROPPED)
-                worked.done += dropped
-                worked.still_held += len(page) - dropped
-    return worked
+        return await dropped_in(shards, wanted)
 
 
 async def redrive(settings: Settings, wanted: Filter) -> Worked:
@@ -84,14 +76,52 @@ async def redrive(settings: Settings, wanted: Filter) -> Worked:
     Safe to run again: what was published but not marked is recognised by its identity, or held once more.
     Raises BrokerUnavailableError when the broker refuses a message, or takes none in time.
     """
+    async with opened(settings) as shards:
+        return await redriven_in(settings.amqp, shards, wanted)
+
+
+# --- on shards that are open -----------------------------------------------------------------------
+
+
+def quarantines(cluster: Cluster) -> list[Quarantine]:
+    """Return every shard's quarantine."""
+    return [Quarantine(shard.name, shard.primary) for shard in cluster]
+
+
+async def found_in(shards: Sequence[Quarantine], wanted: Filter, limit: int) -> list[Quarantined]:
+    """As `find`."""
+    found = await asyncio.gather(*(shard.find(wanted, limit) for shard in shards))
+    merged = [one for part in found for one in part]
+    return sorted(merged, key=lambda one: (one.last_seen_at, one.id))[:limit]
+
+
+async def listed_in(shards: Sequence[Quarantine], wanted: Filter, limit: int) -> list[QuarantineLine]:
+    """Return deliveries without what they hold, those seen longest ago first."""
+    found = await asyncio.gather(*(shard.listed(wanted, limit) for shard in shards))
+    merged = [one for part in found for one in part]
+    return sorted(merged, key=lambda one: (one.last_seen_at, one.quarantine_id))[:limit]
+
+
+async def dropped_in(shards: Sequence[Quarantine], wanted: Filter) -> Worked:
+    """As `drop`."""
     worked = Worked()
-    publisher = LeanPublisher(settings.amqp, "postorder redrive", settings.amqp.publish_window)
+    for shard in shards:
+        async for page in shard.pages(wanted):
+            dropped = await shard.mark(page, QuarantineState.DROPPED)
+            worked.done += dropped
+            worked.still_held += len(page) - dropped
+    return worked
+
+
+async def redriven_in(amqp: AmqpSettings, shards: Sequence[Quarantine], wanted: Filter) -> Worked:
+    """As `redrive`."""
+    worked = Worked()
+    publisher = LeanPublisher(amqp, "postorder redrive", amqp.publish_window)
     await publisher.open()
     try:
-        async with opened(settings) as shards:
-            for shard in shards:
-                async for page in shard.pages(wanted):
-                    await _redrive_page(publisher, settings.amqp, shard, page, worked)
+        for shard in shards:
+            async for page in shard.pages(wanted):
+                await _redrive_page(publisher, amqp, shard, page, worked)
     finally:
         await publisher.close()
     return worked

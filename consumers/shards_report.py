@@ -56,12 +56,19 @@ class Views(msgspec.Struct, frozen=True, kw_only=True):
 async def shard_views(settings: Settings, *, sizes: bool = True) -> Views:
     """Read the shards; without `sizes`, rows and bytes are 0."""
     async with opened(settings) as cluster:
-        moves = await moves_in_progress(cluster)
-        return Views(
-            epoch=cluster.shard_map.epoch,
-            shards=[await _shard_view(cluster, shard.name, sizes=sizes) for shard in cluster],
-            moves=[await _move_view(cluster, move) for move in moves],
-        )
+        return await views_of(cluster, sizes=sizes)
+
+
+async def views_of(cluster: Cluster, *, sizes: bool) -> Views:
+    """As `shard_views`, on shards that are open."""
+    moves = await moves_of(cluster)
+    shards = [await _shard_view(cluster, shard.name, sizes=sizes) for shard in cluster]
+    return Views(epoch=cluster.shard_map.epoch, shards=shards, moves=moves)
+
+
+async def moves_of(cluster: Cluster) -> list[MoveView]:
+    """Return the moves in progress, and how far each is."""
+    return [await _move_view(cluster, move) for move in await moves_in_progress(cluster)]
 
 
 async def _shard_view(cluster: Cluster, name: str, *, sizes: bool) -> ShardView:

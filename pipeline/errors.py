@@ -183,6 +183,10 @@ class EffectError(PostorderError):
     """A message of the ledger that is not there, or of which that cannot be said. Nothing has changed."""
 
 
+class NoSuchEffectError(EffectError):
+    """A message that is not in the ledger, or not any more."""
+
+
 class CallbackError(PostorderError):
     """A callback that is genuine but cannot be read. The text says what is wrong and quotes nothing."""
 
@@ -211,3 +215,10 @@ class DocumentUnavailableError(DocumentError):
     """The document's host did not answer or asked to come back later."""
 
     retryable = True
+
+
+# --- who asks ---------------------------------------------------------------------------------------
+
+
+class TokenError(PostorderError):
+    """A token of the API that is not accepted. The text says why, and repeats nothing of it."""

@@ -65,6 +65,24 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
         return self.quarantine_id.hex
 
 
+class QuarantineLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery in quarantine without what it holds: no personal data."""
+
+    shard: str
+    slot: int
+    quarantine_id: UUID
+    reason: str
+    detail: str
+    queue: str
+    exchange: str
+    content_type: str | None
+    body_bytes: int
+    seen: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    state: QuarantineState
+
+
 class Quarantine:
     """The quarantine table on one shard's primary: the rows of slots that the shard owns."""
 
@@ -75,6 +93,12 @@ class Quarantine:
     async def find(self, wanted: Filter, limit: int) -> list[Quarantined]:
         """Return up to `limit` deliveries, those seen longest ago first."""
         return await self._fetch(_HELD, wanted, limit)
+
+    async def listed(self, wanted: Filter, limit: int) -> list[QuarantineLine]:
+        """As `find`, without what deliveries hold."""
+        async with self._node.connection() as connection:
+            rows = await connection.fetch(_LISTED, *_arguments(wanted), limit)
+        return [msgspec.convert(dict(row) | {"shard": self._shard}, QuarantineLine) for row in rows]
 
     async def count(self, wanted: Filter) -> int:
         """Return how many deliveries there are."""
@@ -124,8 +148,9 @@ class Quarantine:
         return len(rows)
 
 
-_HELD, _PAGE, _COUNT = (
-    QUARANTINE[name].replace("{matching}", QUARANTINE["matching"]) for name in ("held", "page", "count")
+_HELD, _LISTED, _PAGE, _COUNT = (
+    QUARANTINE[name].replace("{matching}", QUARANTINE["matching"])
+    for name in ("held", "listed", "page", "count")
 )
 _PLAIN = tuple(name for name in Quarantined.__struct_fields__ if name not in ("shard", "headers", "state"))
 

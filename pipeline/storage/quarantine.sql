@@ -23,6 +23,15 @@ WHERE {matching}
 ORDER BY last_seen_at, quarantine_id
 LIMIT $7;
 
+-- name: listed
+-- As `held`, without what deliveries hold.
+SELECT slot, quarantine_id, reason, detail, queue, exchange, content_type, octet_length(body) AS body_bytes, seen,
+       first_seen_at, last_seen_at, state
+FROM quarantine q
+WHERE {matching}
+ORDER BY last_seen_at, quarantine_id
+LIMIT $7;
+
 -- name: page
 -- $7, $8: after this slot and id. $9: how many at most. $10: and no more once their bodies have these bytes.
 WITH page AS (

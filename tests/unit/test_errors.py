@@ -43,6 +43,8 @@ FINAL = {
     "DocumentError",
     "CallbackError",
     "EffectError",
+    "NoSuchEffectError",
+    "TokenError",
 }
 
 
