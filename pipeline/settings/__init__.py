@@ -5,7 +5,6 @@ A key KEY of section SECTION can be overridden by the environment variable POSTO
 file named by `KEY_file`. A shard's password comes from POSTORDER_SHARD_NAME_PASSWORD or `password_file`.
 """
 
-from pipeline.settings.api import ApiSettings
 from pipeline.settings.effects import EffectSettings
 from pipeline.settings.email import EmailSettings
 from pipeline.settings.intake import AmqpSettings, IntakeSettings
@@ -21,13 +20,13 @@ from pipeline.settings.rules import RuleSettings
 from pipeline.settings.sections import SECRETS, SECTIONS, Settings
 from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
+from pipeline.settings.traces import TraceSettings
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
     "SECRETS",
     "SECTIONS",
     "AmqpSettings",
-    "ApiSettings",
     "DocumentSettings",
     "EffectSettings",
     "EmailSettings",
@@ -44,5 +43,6 @@ __all__ = [
     "SlotSettings",
     "SmsSettings",
     "StorageSettings",
+    "TraceSettings",
     "load_settings",
 ]

@@ -1,12 +1,10 @@
 """What can be wrong between settings that are each fine by themselves."""
 
-from ipaddress import ip_network
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pipeline.dsn import parse_dsn
-from pipeline.settings.api import ApiSettings
 from pipeline.settings.pools import SlotSettings
 from pipeline.settings.public import PublicSettings
 from pipeline.settings.sections import Settings
@@ -40,8 +38,7 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.rules.quiet_kinds and settings.rules.quiet_from == settings.rules.quiet_until:
         problems.append("rules.quiet_from, rules.quiet_until: are equal, so that nothing would ever be sent")
     problems += _public_problems(settings.public)
-    problems += _api_problems(settings.api)
-    return problems
+    return problems + _trace_problems(settings)
 
 
 def _message_problems(settings: Settings) -> list[str]:
@@ -163,6 +160,11 @@ def _urls(settings: Settings) -> list[tuple[str, str, tuple[str, ...]]]:
         ),
         *((f"shards.{s.name}.primary", s.primary, _POSTGRES) for s in settings.shards),
         *((f"shards.{s.name}.replica", s.replica, _POSTGRES) for s in settings.shards if s.replica),
+        *(
+            (("traces.endpoint", settings.traces.endpoint, ("http", "https")),)
+            if settings.traces.endpoint
+            else ()
+        ),
     ]
 
 
@@ -180,30 +182,17 @@ def _public_problems(public: PublicSettings) -> list[str]:
     return problems
 
 
-def _api_problems(api: ApiSettings) -> list[str]:
+def _trace_problems(settings: Settings) -> list[str]:
+    traces = settings.traces
+    if not traces.endpoint:
+        return []
     problems = []
-    if api.port and not api.secret:
-        problems.append("api.secret: is missing, and the listener on api.port needs it")
-    for key in ("secret", "secret_previous"):
-        if 0 < len(getattr(api, key)) < SECRET_CHARS_MIN:
-            problems.append(f"api.{key}: must have {SECRET_CHARS_MIN} characters or more")
-    if not (api.behind_tls or _is_loopback(api.host)):
-        problems.append(
-            "api.host: is not loopback: put a proxy in front that speaks TLS, and set api.behind_tls"
-        )
-    return problems + [
-        f"api.trusted_proxies: {text!r}: must be a network such as 10.0.0.0/8"
-        for text in api.trusted_proxies
-        if not _is_network(text)
-    ]
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text)
-    except ValueError:
-        return False
-    return True
+    if traces.timeout_s >= settings.ops.drain_timeout_s:
+        problems.append("traces.timeout_s: must be less than ops.drain_timeout_s")
+    parts = _split(traces.endpoint)
+    if traces.authorization and parts and parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        problems.append("traces.endpoint: must be https where traces.authorization is sent along")
+    return problems
 
 
 def _base_url_problems(base_url: str) -> list[str]:

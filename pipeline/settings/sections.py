@@ -5,7 +5,6 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from pipeline.settings.api import ApiSettings
 from pipeline.settings.effects import EffectSettings
 from pipeline.settings.email import EmailSettings
 from pipeline.settings.intake import AmqpSettings, IntakeSettings
@@ -19,6 +18,7 @@ from pipeline.settings.public import PublicSettings
 from pipeline.settings.rules import RuleSettings
 from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
+from pipeline.settings.traces import TraceSettings
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,8 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     effects: EffectSettings = EffectSettings()
     rules: RuleSettings = RuleSettings()
     public: PublicSettings = PublicSettings()
-    api: ApiSettings = ApiSettings()
     ops: OpsSettings = OpsSettings()
+    traces: TraceSettings = TraceSettings()
 
 
 SECRETS = {
@@ -53,6 +53,7 @@ SECRETS = {
     "bounce_secret",
     "bounce_secret_previous",
     "twilio_token_other",
+    "authorization",
 }
 PRIVATE_KEYS = {"dkim_key"}  # secrets whose file must be readable by its owner alone
 

@@ -1,0 +1,1 @@
+"""Traces: contexts as W3C writes them, spans, and their way to an OTLP receiver."""
