@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -74,9 +74,10 @@ def decide(seen: Observation, state: State, bounds: Bounds) -> Decision:
     One lever is moved at a time, by one step, not before `settle_s` have passed since the last one, and not
     while a worker that was asked for has not come up: what a change brings is seen before the next.
     """
-    state = _noted(seen, state, bounds)
     if seen.running != state.allocation.workers:
-        return Decision(state, Lever.NONE, f"{seen.running} of {state.allocation.workers} workers are up")
+        why = f"{seen.running} of {state.allocation.workers} workers are up"
+        return Decision(_forgotten(state, same_since_s=None), Lever.NONE, why)
+    state = _noted(seen, state, bounds)
     if seen.at_s - state.changed_at_s < bounds.settle_s:
         return Decision(state, Lever.NONE, "the last change is new")
     for rule in _RULES:
@@ -92,14 +93,7 @@ def _changed(seen: Observation, state: State, bounds: Bounds, change: _Change) -
     allocation = bounds.within(wanted)
     if allocation == state.allocation:
         return None
-    state = msgspec.structs.replace(
-        state,
-        allocation=allocation,
-        changed_at_s=seen.at_s,
-        spare_since_s=None,
-        slack_since_s=None,
-        slow_since_s=None,
-    )
+    state = _forgotten(state, allocation=allocation, changed_at_s=seen.at_s)
     return Decision(state, change.lever, change.why)
 
 
@@ -122,6 +116,13 @@ def _noted(seen: Observation, state: State, bounds: Bounds) -> State:
         spare_since_s=since(state.spare_since_s, holds=_is_spare(seen, state, bounds)),
         slack_since_s=since(state.slack_since_s, holds=seen.window_used < _WINDOW_SLACK and not seen.ready),
         slow_since_s=since(state.slow_since_s, holds=_is_slow(seen, bounds)),
+    )
+
+
+def _forgotten(state: State, **changes: Any) -> State:
+    """Return the state without what a change, or a worker that is missing, makes worthless."""
+    return msgspec.structs.replace(
+        state, spare_since_s=None, slack_since_s=None, slow_since_s=None, **changes
     )
 
 
