@@ -61,6 +61,8 @@ class QueueConsumer:
         self._isolated = 0
         self._leaving = False
         self._is_isolating = False
+        self._taken = metrics.deliveries.counts
+        self._taken.setdefault((queue,), 0)
         pressure.subscribe(self._on_pressure)
 
     def __repr__(self) -> str:
@@ -76,8 +78,23 @@ class QueueConsumer:
         """Whether a session is open."""
         return self._session is not None and not self._draining
 
+    @property
+    def taken(self) -> int:
+        """Deliveries taken so far."""
+        return self._taken[self.queue,]
+
+    @property
+    def open_deliveries(self) -> int:
+        """Deliveries that are not settled."""
+        session = self._session
+        return 0 if session is None else session.open_deliveries
+
     async def start(self) -> None:
         """Start consuming; a broker that is away is waited for."""
+        metrics = self._metrics
+        metrics.consuming.labels(self.queue).set_function(lambda: self.consuming)
+        metrics.prefetch.labels(self.queue).set_function(lambda: self._prefetch)
+        metrics.open_deliveries.labels(self.queue).set_function(lambda: self.open_deliveries)
         self._tasks.start(self._supervise(), self.name)
 
     async def drain(self) -> None:
@@ -173,6 +190,7 @@ class QueueConsumer:
         return AioPikaSession(self.queue, self._settings, self._take, self._prefetch)
 
     def _take(self, delivery: Delivery) -> None:
+        self._taken[self.queue,] += 1
         if delivery.exchange == RETURN:
             restore(delivery)
         self._deliver(delivery)

@@ -11,6 +11,7 @@ from consumers.customer_updated import customer_updated_consumer
 from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
 from consumers.notifications import checked_templates, notification_services
+from consumers.ops.port import OpsPort
 from consumers.order_processed import order_processed_consumer
 from consumers.roles import Role
 from pipeline.backoff import Backoff
@@ -18,12 +19,15 @@ from pipeline.clock import Clock, SystemClock
 from pipeline.errors import PostorderError, SettingsError
 from pipeline.lifecycle import Service, Tasks, run_services
 from pipeline.observability.metrics import Metrics
+from pipeline.observability.readiness import Cause, Phase, Readiness
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster, FindShard
+from pipeline.storage.ledger_watch import LedgerWatch
 from pipeline.storage.map_keeper import MapKeeper
 from pipeline.storage.outbox_news import OutboxNews
 from pipeline.storage.retention import Retention
 from pipeline.storage.schema_version import schema_versions
+from pipeline.storage.shard_watch import ShardWatch
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +51,9 @@ class Process:
         self._roles = roles
         self._clock: Clock = SystemClock()
         self._metrics = Metrics()
+        self._readiness = Readiness()
+        self._readiness.checks.append(self._unopened)
+        self._away: dict[str, str] = {}
         self._cluster = Cluster(settings, find_shard)
         self._stopping = asyncio.Event()
         self._crashed = False
@@ -57,17 +64,20 @@ class Process:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         _calm_garbage_collector()
         ops = self._settings.ops
-        if ops.metrics_port:
-            self._metrics.serve(ops.metrics_host, ops.metrics_port)
+        port = OpsPort(ops, self._metrics, self._readiness, roles=self._roles, tasks=self._new_tasks())
+        port.start()
         try:
             if not await self._open_cluster():
                 return 0
             log.info("pipeline.started", roles=sorted(self._roles), shards=list(self._cluster.shards))
             drained = await run_services(
-                self._services(), self._stopping, drain_timeout_s=ops.drain_timeout_s
+                [*self._services(), self._readiness],
+                self._stopping,
+                drain_timeout_s=ops.drain_timeout_s,
             )
         finally:
             await self._cluster.close()
+            await port.close()
         log.info("pipeline.stopped", drained=drained, crashed=self._crashed)
         return 0 if drained and not self._crashed else 1
 
@@ -76,10 +86,13 @@ class Process:
             # A second signal means now. Nothing is lost: what is not acknowledged comes again.
             os._exit(128 + number)
         log.info("pipeline.stopping", signal=signal.Signals(number).name)
+        self._readiness.phase = Phase.DRAINING
         self._stopping.set()
 
     def _on_crash(self, task: str, error: BaseException) -> None:
         log.critical("task.crashed", task=task, exc_info=error)
+        self._metrics.crashes.inc()
+        self._readiness.phase = Phase.DRAINING
         self._crashed = True
         self._stopping.set()
 
@@ -97,16 +110,21 @@ class Process:
                     if not error.retryable:
                         raise
                     attempt += 1
+                    self._away[shard.name] = str(error)
                     delay_s = _OPEN_RETRY.delay_s(attempt)
                     log.warning("shard.unavailable", error=str(error), retry_in_s=round(delay_s, 2))
                     await self._pause(delay_s)
                 else:
+                    self._away.pop(shard.name, None)
                     break
         if self._stopping.is_set():
             return False
         await schema_versions(self._cluster)
         await self._cluster.load_map()
         return True
+
+    def _unopened(self) -> list[Cause]:
+        return [Cause("primary", error, what=shard) for shard, error in list(self._away.items())]
 
     async def _pause(self, delay_s: float) -> None:
         try:
@@ -130,7 +148,7 @@ class Process:
                 clock=self._clock,
                 new_tasks=self._new_tasks,
             )
-            services.append(self._retention())
+            services += [self._retention(), self._ledger_watch()]
         makers = {
             Role.ORDERS: order_processed_consumer,
             Role.INVOICES: invoice_generated_consumer,
@@ -146,11 +164,32 @@ class Process:
                 clock=self._clock,
                 new_tasks=self._new_tasks,
                 on_committed=news.tell,
+                readiness=self._readiness,
             )
         if Role.PUBLIC in self._roles and self._settings.public.port:
             services += self._public_services()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
-        return [keeper, *services]
+        return [self._shard_watch(counts=sends), keeper, *services]
+
+    def _shard_watch(self, *, counts: bool) -> ShardWatch:
+        watch = ShardWatch(
+            self._cluster,
+            counts=counts,
+            metrics=self._metrics,
+            clock=self._clock,
+            tasks=self._new_tasks(),
+        )
+        self._readiness.checks.append(watch.causes)
+        return watch
+
+    def _ledger_watch(self) -> LedgerWatch:
+        return LedgerWatch(
+            self._cluster,
+            every_s=self._settings.ops.ledger_check_s,
+            metrics=self._metrics,
+            clock=self._clock,
+            tasks=self._new_tasks(),
+        )
 
     def _public_services(self) -> list[Service]:
         from consumers.public.services import public_services  # noqa: PLC0415  # half a second, for few

@@ -16,6 +16,7 @@ from pipeline.ingest.pressure import Pressure
 from pipeline.ingest.processor import Processor
 from pipeline.lifecycle import Service, Tasks
 from pipeline.observability.metrics import Metrics
+from pipeline.observability.readiness import Readiness
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 
@@ -31,6 +32,7 @@ def intake_services(
     clock: Clock,
     new_tasks: Callable[[], Tasks],
     on_committed: Callable[[str], None],
+    readiness: Readiness,
 ) -> list[Service]:
     """Return parking, processor, consumers and their watchdog, most downstream first."""
     amqp = settings.amqp
@@ -58,6 +60,7 @@ def intake_services(
     )
     consumers = [*(make(factory) for make in wanted), *stray_consumers(factory)]
     watchdog = Watchdog(consumers, settings=amqp, metrics=metrics, clock=clock, tasks=new_tasks())
+    readiness.checks.append(watchdog.causes)
     return [parking, processor, *consumers, watchdog]
 
 

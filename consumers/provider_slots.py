@@ -108,7 +108,7 @@ class SlotMaker:
             breaker=Breaker(pools, self._clock.monotonic()),
             gates=self._gates(section, sender),
             wait_max_s=pools.wait_max_s,
-            latency=self._metrics.provider_seconds,
+            metrics=self._metrics,
             clock=self._clock,
         )
 

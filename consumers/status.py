@@ -10,35 +10,11 @@ from rich.table import Table
 from consumers.connection import connection
 from consumers.topology import QueueDepth, queue_depths
 from pipeline.settings import AmqpSettings, Settings
+from pipeline.storage.accounting import Accounting, accounting_of, effects_by_state
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.reader import ShardTotals
 
-OPEN_STATES = ("pending", "submitting")
 _CHANNELS = ("sms", "email")
-
-
-class Accounting(msgspec.Struct, frozen=True, kw_only=True):
-    """The identity: what came in is somewhere, what is owed is settled. Both differences are 0.
-
-    `events` counts deliveries as the intake transactions saw them; `stored` and `quarantined` are counted in
-    the tables themselves. `owed` follows from orders and invoices; the effects are counted in the outbox.
-    `open` effects are still to be settled: 0 at quiescence.
-    """
-
-    events: int
-    stored: int
-    duplicates: int
-    quarantined: int
-    events_difference: int
-    owed: int
-    settled: int
-    open: int
-    effects_difference: int
-
-    @property
-    def balances(self) -> bool:
-        """Whether nothing is missing and nothing too many."""
-        return self.events_difference == 0 and self.effects_difference == 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,9 +69,6 @@ def _summed(shards: dict[str, ShardTotals], queues: list[QueueDepth]) -> Status:
     for shard in found:
         sums.update(shard.batch_sums)
         per_min.update(shard.per_min)
-    effects: dict[str, Counter[str]] = {channel: Counter() for channel in _CHANNELS}
-    for count in (count for shard in found for count in shard.effects):
-        effects[count.channel][count.state] += count.effects
     return Status(
         per_min={name: per_min[name] for name in ("orders", "invoices", "sms", "email")},
         totals={
@@ -107,31 +80,10 @@ def _summed(shards: dict[str, ShardTotals], queues: list[QueueDepth]) -> Status:
             "quarantined": sum(shard.quarantined for shard in found),
             **{channel: sum(shard.accepted.get(channel, 0) for shard in found) for channel in _CHANNELS},
         },
-        effects={channel: dict(counter) for channel, counter in effects.items()},
+        effects={channel: dict(counter) for channel, counter in effects_by_state(found).items()},
         shards=shards,
         queues=queues,
-        accounting=_accounting(found, sums, effects),
-    )
-
-
-def _accounting(
-    shards: list[ShardTotals], sums: Counter[str], effects: dict[str, Counter[str]]
-) -> Accounting:
-    stored = sum(shard.inbox for shard in shards)
-    quarantined = sum(shard.quarantined for shard in shards)
-    owed = sum(shard.owed for shard in shards)
-    waiting = sum(effects[channel][state] for channel in _CHANNELS for state in OPEN_STATES)
-    settled = sum(sum(counter.values()) for counter in effects.values()) - waiting
-    return Accounting(
-        events=sums["events"],
-        stored=stored,
-        duplicates=sums["duplicates"],
-        quarantined=quarantined,
-        events_difference=sums["events"] - stored - sums["duplicates"] - quarantined,
-        owed=owed,
-        settled=settled,
-        open=waiting,
-        effects_difference=owed - settled - waiting,
+        accounting=accounting_of(found),
     )
 
 

@@ -1,18 +1,19 @@
 """Counts consumers from the outside: a consumer that believes it consumes and does not is started anew."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 from aio_pika.abc import AbstractConnection
 
 from consumers.amqp import QueueConsumer
 from consumers.connection import BROKER_ERRORS, close_quietly, open_connection
-from consumers.topology import queue_depths
+from consumers.topology import QueueDepth, queue_depths
 from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailableError
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
+from pipeline.observability.readiness import Cause
 from pipeline.settings import AmqpSettings
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,14 @@ class Watchdog:
         """Begin to look."""
         self._tasks.start(self._watch(), self.name)
 
+    def causes(self) -> Iterable[Cause]:
+        """Return a cause for each queue that this process has no session with. Called by another thread."""
+        return [
+            Cause("broker", "no session with the queue", what=consumer.queue)
+            for consumer in self._consumers
+            if not consumer.consuming
+        ]
+
     async def drain(self) -> None:
         """Stop looking: consumers are about to go, and that is right."""
         await self.stop()
@@ -66,9 +75,11 @@ class Watchdog:
                 async with asyncio.timeout(self._settings.connect_timeout_s):
                     found = await self._look()
             except BROKER_ERRORS as error:
+                self._metrics.broker_up.set(0)
                 log.warning("watchdog.blind", error=type(error).__name__)
                 await self._close()
             except BrokerUnavailableError as error:
+                self._metrics.broker_up.set(0)
                 log.warning("watchdog.blind", error=str(error))
             else:
                 # Outside of the time-out: a restart cut short leaves a session neither open nor lost.
@@ -84,7 +95,20 @@ class Watchdog:
         for depth in depths:
             self._metrics.queue_messages.labels(depth.name).set(depth.messages)
             self._metrics.queue_consumers.labels(depth.name).set(depth.consumers)
+        self._metrics.broker_up.set(1)
+        self._show_work(depths)
         return {depth.name: depth.consumers for depth in depths}
+
+    def _show_work(self, depths: Sequence[QueueDepth]) -> None:
+        """Show what waits for this process and its like: of their rate only its own share is known."""
+        work, now = self._metrics.work, self._clock.monotonic()
+        found = {depth.name: depth for depth in depths}
+        for consumer in self._consumers:
+            depth = found[consumer.queue]
+            work.stage("intake", consumer.queue).look(
+                now, depth.messages, consumer.taken, times=max(1, depth.consumers)
+            )
+        work.show("intake")
 
     async def _judge_all(self, found: dict[str, int]) -> None:
         for consumer in self._consumers:

@@ -7,9 +7,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from consumers.status import Accounting, Status, accounting_text
+from consumers.status import Status, accounting_text
 from loadtest.history import Plan
 from loadtest.metrics_page import percentile_of_buckets
+from pipeline.storage.accounting import Accounting
 
 _SHARES = (0.5, 0.9, 0.99)
 

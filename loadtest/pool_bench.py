@@ -79,7 +79,7 @@ def _slots(rate_per_s: float = 0.0, count: int = 1) -> ProviderSlots:
             breaker=Breaker(pools, clock.monotonic()),
             gates=gates,
             wait_max_s=1.0,
-            latency=metrics.provider_seconds,
+            metrics=metrics,
             clock=clock,
         )
         for _ in range(count)

@@ -56,21 +56,38 @@ fi
 # --- etcd -------------------------------------------------------------------------------------
 # Only unpacked, never installed: no system service, and no need for root. The client library that
 # Patroni talks to etcd with comes from Debian too, because PyPI has it as source only.
-ETCD=var/cache/debian
+DEBIAN=var/cache/debian
 unpack_etcd() {
-    mkdir -p $ETCD/new
-    (cd $ETCD/new && apt-get download -qq etcd-server python3-etcd) 2>/dev/null || return 1
-    for package in $ETCD/new/*.deb; do dpkg-deb -x "$package" $ETCD/new || return 1; done
-    rm -rf $ETCD/etcd
-    mv $ETCD/new $ETCD/etcd
+    mkdir -p $DEBIAN/new
+    (cd $DEBIAN/new && apt-get download -qq etcd-server python3-etcd) 2>/dev/null || return 1
+    for package in $DEBIAN/new/*.deb; do dpkg-deb -x "$package" $DEBIAN/new || return 1; done
+    rm -rf $DEBIAN/etcd
+    mv $DEBIAN/new $DEBIAN/etcd
 }
-if [ -x $ETCD/etcd/usr/bin/etcd ]; then
+if [ -x $DEBIAN/etcd/usr/bin/etcd ]; then
     say "etcd is unpacked"
 else
-    rm -rf $ETCD/new
-    say "unpacking etcd from Debian's packages ($ETCD/etcd)"
-    unpack_etcd || { as_root apt-get update -qq && rm -rf $ETCD/new && unpack_etcd; } ||
+    rm -rf $DEBIAN/new
+    say "unpacking etcd from Debian's packages ($DEBIAN/etcd)"
+    unpack_etcd || { as_root apt-get update -qq && rm -rf $DEBIAN/new && unpack_etcd; } ||
         say "etcd cannot be had: everything works but \`stack up --ha\`. To try again: make setup"
+fi
+
+# --- Prometheus -----------------------------------------------------------------------------------
+# For the tests of the rules and of what is scraped; unpacked in the same way. They are skipped without it.
+unpack_prometheus() {
+    rm -rf $DEBIAN/new
+    mkdir -p $DEBIAN/new
+    (cd $DEBIAN/new && apt-get download -qq prometheus) 2>/dev/null || return 1
+    for package in $DEBIAN/new/*.deb; do dpkg-deb -x "$package" $DEBIAN/new || return 1; done
+    rm -rf $DEBIAN/prometheus
+    mv $DEBIAN/new $DEBIAN/prometheus
+}
+if [ -x $DEBIAN/prometheus/usr/bin/promtool ]; then
+    say "Prometheus is unpacked"
+else
+    say "unpacking Prometheus from Debian's packages ($DEBIAN/prometheus)"
+    unpack_prometheus || say "Prometheus cannot be had: the tests that need it are skipped. To try again: make setup"
 fi
 
 # --- virtual environment ----------------------------------------------------------------------

@@ -50,7 +50,7 @@ class ScriptedProvider:
             breaker=Breaker(pools, self.clock.monotonic()),
             gates=gates,
             wait_max_s=pools.wait_max_s,
-            latency=Metrics().provider_seconds,
+            metrics=Metrics(),
             clock=self.clock,
         )
 

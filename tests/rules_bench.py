@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from claims import claim
-from prometheus_client import CollectorRegistry
 
 from pipeline.clock import SystemClock
 from pipeline.errors import ProviderError, StorageUnavailableError
@@ -19,6 +18,7 @@ from pipeline.notifications.rules.quiet_hours import QuietHours
 from pipeline.notifications.rules.recipient_book import Passed
 from pipeline.notifications.rules.sending_rules import SendingRules
 from pipeline.notifications.rules.spending import Spending
+from pipeline.observability.registry import MetricRegistry
 from pipeline.observability.rule_metrics import RuleMetrics
 from pipeline.settings import RuleSettings
 from pipeline.storage.outbox import Channel, Claim, Kind, Receipt, State
@@ -82,7 +82,7 @@ class Said:
 class Bench:
     def __init__(self, **settings: Any) -> None:
         self.clock, self.book, self.said = Turned(), Book(), Said()
-        self.registry = CollectorRegistry()
+        self.registry = MetricRegistry()
         rules, metrics = RuleSettings(**settings), RuleMetrics(self.registry)
         self.crashes: list[BaseException] = []
         tasks, self.tasks = (Tasks(lambda _name, error: self.crashes.append(error)) for _ in range(2))

@@ -33,7 +33,7 @@ from pipeline.notifications.mail.bounces import Bounce
 from pipeline.notifications.rules.bounce_book import BounceBook, message_id_domains
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.sms.error_table import ErrorTable
-from pipeline.observability.metrics import PublicMetrics
+from pipeline.observability.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effects import ProviderStatus
@@ -86,7 +86,7 @@ def public_services(
     settings: Settings,
     cluster: Cluster,
     *,
-    metrics: PublicMetrics,
+    metrics: Metrics,
     clock: Clock,
     new_tasks: Callable[[], Tasks],
 ) -> list[Service]:
@@ -115,11 +115,13 @@ def public_services(
     return [book, public_listener(settings, sinks, metrics=metrics, clock=clock, tasks=new_tasks())]
 
 
-def _applied_to(cluster: Cluster, metrics: PublicMetrics) -> Apply:
+def _applied_to(cluster: Cluster, metrics: Metrics) -> Apply:
     async def apply(shard: str, words: Sequence[ProviderStatus]) -> frozenset[int]:
         applied = await cluster[shard].effects.apply_statuses(words)
         for outcome, count in applied.outcomes.items():
             metrics.status_words.labels(outcome).inc(count)
+        for channel, seconds in applied.delivered_s:
+            metrics.accepted_to_delivered.observe(channel, max(0.0, seconds))
         if applied.outcomes["not_understood"]:
             log.warning("statuses.not_understood", words=applied.outcomes["not_understood"])
         return applied.not_owned
@@ -128,7 +130,7 @@ def _applied_to(cluster: Cluster, metrics: PublicMetrics) -> Apply:
 
 
 def public_listener(
-    settings: Settings, sinks: Sinks, *, metrics: PublicMetrics, clock: Clock, tasks: Tasks
+    settings: Settings, sinks: Sinks, *, metrics: Metrics, clock: Clock, tasks: Tasks
 ) -> Listener:
     """Return the listener with every route."""
     public = settings.public
@@ -215,12 +217,12 @@ def _kind(path: bytes) -> str:
     return next((kind for prefix, kind in _KINDS.items() if path.startswith(prefix)), "other")
 
 
-def _observe(metrics: PublicMetrics, kind: str, status: int, took_s: float) -> None:
+def _observe(metrics: Metrics, kind: str, status: int, took_s: float) -> None:
     metrics.callbacks.labels(kind, _outcome(status)).inc()
     metrics.callback_seconds.labels(kind).observe(took_s)
 
 
-def _refused(metrics: PublicMetrics, status: int) -> None:
+def _refused(metrics: Metrics, status: int) -> None:
     metrics.callbacks.labels("connection", _outcome(status)).inc()
 
 

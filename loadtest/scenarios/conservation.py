@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from consumers.status import Accounting
+from pipeline.storage.accounting import Accounting
 
 
 class Published(NamedTuple):

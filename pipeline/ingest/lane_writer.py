@@ -48,7 +48,9 @@ class Attempt(NamedTuple):
 
 
 class LaneWriter:
-    """Writes one lane. Mutable state: `_away`, which is set while the shard cannot be written to.
+    """Writes one lane.
+
+    Mutable state: `_away`, set while the shard cannot be written to; `done`, events settled or parked so far.
 
     `on_committed` is called with the shard's name after each commit, so that whoever sends need not poll.
     `router`, `refresh` and `route` are for events whose slots moved: see Detour.
@@ -83,6 +85,9 @@ class LaneWriter:
         self._on_committed = on_committed
         self._tasks = tasks
         self._away = False
+        self.done = 0
+        metrics.lane_events.labels(self.name).set_function(lambda: len(lane))
+        metrics.shard_away.labels(self.name).set_function(lambda: self._away)
         self._detour = Detour(
             shard.name,
             router=router,
@@ -97,6 +102,11 @@ class LaneWriter:
 
     def __repr__(self) -> str:
         return f"LaneWriter({self.name}{', away' if self._away else ''}: {self._lane!r})"
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait for a batch."""
+        return len(self._lane)
 
     async def run(self) -> None:
         """Write batches until the lane is closed and empty."""
@@ -120,6 +130,7 @@ class LaneWriter:
             return
         batch = batch._replace(items=items)
         attempt = Attempt(Outcome.SHARD_AWAY) if self._away else await self._write(batch, patience_s)
+        self._metrics.batches.labels(batch.trigger, attempt.outcome.value).inc()
         match attempt.outcome:
             case Outcome.DURABLE:
                 self._acknowledge(batch, attempt.counts)
@@ -165,7 +176,7 @@ class LaneWriter:
                     return Attempt(await self._blame(), error=error)
                 await self._clock.sleep(_RETRY.delay_s(tries))
             else:
-                self._metrics.write_seconds.labels(self.name).observe(self._clock.monotonic() - started)
+                self._metrics.write_seconds.observe(self.name, self._clock.monotonic() - started)
                 return Attempt(Outcome.DURABLE, counts=counts)
 
     async def _blame(self) -> Outcome:
@@ -200,11 +211,11 @@ class LaneWriter:
 
     def _acknowledge(self, batch: Batch, counts: BatchCounts | None) -> None:
         metrics = self._metrics
-        metrics.batches.labels(batch.trigger).inc()
         metrics.batch_events.observe(len(batch.items))
         for outcome, events in (counts._asdict() if counts else {}).items():
             if events:
                 metrics.events.labels(outcome).inc(events)
+        metrics.shard_events.add(self.name, count=len(batch.items))
         self._observe_latency(batch.items)
         self._release(batch.items)
         self._on_committed(self.name)
@@ -220,6 +231,7 @@ class LaneWriter:
         for item in items:
             item.delivery.event_settled()
         self._pressure.remove(len(items))
+        self.done += len(items)
 
     async def _isolate(
         self, batch: Batch, error: PostorderError | None, single: Callable[[Item, str], Awaitable[None]]
@@ -250,6 +262,7 @@ class LaneWriter:
             log.critical("event.unquarantinable", shard=self.name, reason=item.row.reason, error=detail)
             await self._park([item], attempt=True)
             return
+        self._metrics.quarantined.labels(reason).inc()
         row = quarantine_row(item.delivery, item.member, reason, detail, slot=item.row.slot)
         await self._settle(Batch([Item(row, item.delivery, item.member)], Trigger.FLUSH))
 

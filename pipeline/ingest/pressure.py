@@ -25,6 +25,11 @@ class Pressure:
         return self._held
 
     @property
+    def high(self) -> int:
+        """How many events may be held before reading stops."""
+        return self._high
+
+    @property
     def paused(self) -> bool:
         """Whether the consumers should not read."""
         return self._paused

@@ -18,10 +18,17 @@ from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
 from pipeline.sharding.router import Router
+from pipeline.storage.rows import CustomerRow, InvoiceRow, OrderRow, QuarantineRow
 
 log = structlog.get_logger(__name__)
 
 _RELIEF_INTERVAL_S = 0.25
+_TYPES = {
+    OrderRow: ("order",),
+    InvoiceRow: ("invoice",),
+    CustomerRow: ("customer",),
+    QuarantineRow: ("quarantine",),
+}
 
 
 class Processor:
@@ -55,6 +62,7 @@ class Processor:
         self._park_after_s = park_after_s
         self._pressure = pressure
         self._metrics = metrics
+        self._received = metrics.received.counts
         self._clock = clock
         self._tasks = tasks
         self._relief: asyncio.Task[None] | None = None
@@ -90,16 +98,21 @@ class Processor:
     def _refuse(self, error: EventError, delivery: Delivery, member: bytes | None = None) -> None:
         """Send to quarantine. Everything it calls copes with whatever a delivery holds."""
         log.warning("event.quarantined", reason=error.reason, detail=error.detail, queue=delivery.queue)
+        self._metrics.quarantined.labels(error.reason).inc()
         shard, row = self._entries.of_bad_event(error, delivery, member)
         self._add(shard, Item(row, delivery, member))
 
     def _add(self, shard: str, item: Item) -> None:
         self._lanes[shard].add(item)
         self._pressure.add(1)
+        self._received[_TYPES[item.row.__class__]] += 1
 
     async def start(self) -> None:
         """Start the writing tasks of every shard."""
         self._metrics.buffered.set_function(lambda: self._pressure.held)
+        self._metrics.buffer_max.set_function(lambda: self._pressure.high)
+        self._metrics.paused.set_function(lambda: self._pressure.paused)
+        self._metrics.looks.append(self._show_work)
         for writer in self.writers:
             self._start_writing(writer)
         self._relief = self._tasks.start(self._relieve(), "relieve lanes")
@@ -146,8 +159,21 @@ class Processor:
         """
         while True:
             await self._clock.sleep(_RELIEF_INTERVAL_S)
+            self._show_oldest()
             for writer in self.writers:
                 await writer.relieve(self._clock.monotonic() - self._park_after_s, len(self._batcher))
+
+    def _show_oldest(self) -> None:
+        heads = [lane.head_received_at() for lane in self._lanes.values()]
+        oldest = min((head for head in heads if head is not None), default=None)
+        waited_s = 0.0 if oldest is None else self._clock.monotonic() - oldest
+        self._metrics.oldest_event_seconds.set(max(0.0, waited_s))
+
+    def _show_work(self) -> None:
+        work, now = self._metrics.work, self._clock.monotonic()
+        for writer in self.writers:
+            work.stage("shards", writer.name).look(now, writer.waiting, writer.done)
+        work.show("shards")
 
 
 def _defect(error: Exception, delivery: Delivery) -> EventError:

@@ -7,7 +7,7 @@ import structlog
 
 from pipeline.notifications.evidence import Ask
 from pipeline.notifications.provider import CannotTell, Evidence, Found, NotFound
-from pipeline.observability.metrics import NotificationMetrics
+from pipeline.observability.message_metrics import MessageMetrics
 from pipeline.settings import EffectSettings
 from pipeline.settings.effects import Policy
 from pipeline.storage.effects import WORDS, Conclusion, Unknown
@@ -31,7 +31,7 @@ class Inquiry:
         ask: Mapping[Channel, Ask],
         *,
         attempts_max: int,
-        metrics: NotificationMetrics,
+        metrics: MessageMetrics,
     ) -> None:
         self.settings = settings
         self._ask = ask

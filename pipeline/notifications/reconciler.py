@@ -11,7 +11,7 @@ from pipeline.clock import Clock
 from pipeline.errors import PostorderError
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.inquiry import Inquiry
-from pipeline.observability.metrics import NotificationMetrics
+from pipeline.observability.message_metrics import MessageMetrics
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effects import Conclusion, Unknown
 from pipeline.storage.outbox import Channel, State
@@ -40,7 +40,7 @@ class Reconciler:
         *,
         tell: Callable[[str], None],
         interval_s: float,
-        metrics: NotificationMetrics,
+        metrics: MessageMetrics,
         clock: Clock,
         tasks: Tasks,
     ) -> None:

@@ -119,6 +119,7 @@ class Relay:
     async def start(self) -> None:
         """Start claiming and sending."""
         self._metrics.in_flight.labels(self._channel).set_function(lambda: self._pool.busy)
+        self._metrics.pool_waiting.labels(self._channel).set_function(lambda: self._pool.waiting)
         self._receipts.start()
         self._pool.start()
         for shard in self._cluster:
@@ -208,6 +209,8 @@ class Relay:
             raise
         self._metrics.claims.labels(self._channel).inc(len(claims))
         for claim in claims:
+            if claim.attempt == 1:
+                self._metrics.committed_to_claimed.observe(claim.kind, claim.age_s)
             self._pool.put(claim)
         return claims
 
@@ -241,7 +244,8 @@ class Relay:
             self.wake(claim.shard)  # it is to know when this one is due again
         if receipt.state is State.ACCEPTED and receipt.accepted_at is not None:
             waited_s = (receipt.accepted_at - claim.created_at).total_seconds()
-            self._metrics.created_to_accepted_seconds.labels(claim.kind).observe(max(0.0, waited_s))
+            self._metrics.created_to_accepted.observe(claim.kind, max(0.0, waited_s))
+            self._metrics.claimed_to_accepted.observe(claim.kind, max(0.0, waited_s - claim.age_s))
 
     def _listen_no_more(self) -> None:
         for told, tell in (

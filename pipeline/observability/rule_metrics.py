@@ -1,33 +1,30 @@
 """The metrics of the rules of sending. Labels are bounded: channels, calling codes, fixed words."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from pipeline.observability.registry import MetricRegistry
 
 
 class RuleMetrics:
     """What the rules count in a process that sends."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.ruled = Counter(
+    def __init__(self, registry: MetricRegistry) -> None:
+        registry.section("Messages")
+        self.ruled = registry.counter(
             "postorder_messages_ruled",
             "Messages that a rule held back or refused",
-            ["channel", "rule"],
-            registry=registry,
+            "channel",
+            "rule",
         )  # rule: the code that the ledger has
-        self.opt_outs = Counter(
+        self.opt_outs = registry.counter(
             "postorder_opt_outs",
             "Recipients taken off by what a provider or a bounce said",
-            ["channel", "why"],
-            registry=registry,
+            "channel",
+            "why",
         )  # why: provider, bounce
-        self.sms_segments = Counter(
-            "postorder_sms_segments",
-            "SMS segments accepted, or perhaps so",
-            ["calling_code"],
-            registry=registry,
+        self.sms_segments = registry.counter(
+            "postorder_sms_segments", "SMS segments accepted, or perhaps so", "calling_code"
         )
-        self.spend_held = Gauge(
+        self.spend_held = registry.gauge(
             "postorder_spend_held",
             "1 while SMS wait because the last hour's reached a limit; `all`: the one over all",
-            ["calling_code"],
-            registry=registry,
+            "calling_code",
         )

@@ -87,7 +87,7 @@ class GroupFlip:
         self._maps.use(shard_map)
         await self._giver.give_up(self._move, slots, shard_map)
         log.info(
-            "slots.flipped", to=self._taker.shard, slots=len(slots), epoch=shard_map.epoch,
+            "slots.flipped", owner=self._taker.shard, slots=len(slots), epoch=shard_map.epoch,
             stall_ms=round(stall_s * 1e3, 1),
         )  # fmt: skip
         return Flipped(stall_s, found)

@@ -57,10 +57,12 @@ class Applied(NamedTuple):
     `outcomes`: how many were applied, are old (said before, or overtaken), are about other_id than the one
     the message went out under, are a contradiction to a message that was refused, name no_such_message, or
     are words not_understood. `not_owned`: slots of which nothing was applied: they belong elsewhere.
+    `delivered_s`: seconds from acceptance to delivery, of those that were delivered by these words.
     """
 
     outcomes: Counter[str]
     not_owned: frozenset[int]
+    delivered_s: tuple[tuple[Channel, float], ...] = ()
 
 
 class Unknown(NamedTuple):
@@ -192,6 +194,7 @@ class Effects:
         outcomes: Counter[str] = Counter()
         understood = [one for one in statuses if one.status in WORDS]
         outcomes["not_understood"] = len(statuses) - len(understood)
+        delivered_s: list[tuple[Channel, float]] = []
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             gone = await _not_owned(connection, (one.slot for one in understood))
             accepted: list[tuple[str, str]] = []
@@ -203,8 +206,10 @@ class Effects:
                     outcomes[row["outcome"]] += 1
                     if row["was"] in _FIRST_KNOWN:
                         accepted.append((row["channel"], State.ACCEPTED))
+                    if row["delivered_s"] is not None:
+                        delivered_s.append((Channel(row["channel"]), row["delivered_s"]))
             await transaction.commit(_sums(accepted))
-        return Applied(+outcomes, gone)
+        return Applied(+outcomes, gone, tuple(delivered_s))
 
 
 async def _not_owned(connection: Any, slots: Iterable[int]) -> frozenset[int]:

@@ -149,9 +149,11 @@ WITH s AS (
            OR o.state = 'delivered' AND s.state = 'delivered')
       AND (o.provider_id IS NULL OR s.provider_id IS NULL OR o.provider_id = s.provider_id)
       AND s.rank > coalesce(($10::jsonb ->> o.provider_status)::smallint, 0)
-    RETURNING o.slot, o.effect_id, o.channel, old.state AS was, s.provider, s.provider_id, s.status
+    RETURNING o.slot, o.effect_id, o.channel, old.state AS was, s.provider, s.provider_id, s.status,
+              CASE WHEN s.state = 'delivered' AND old.state <> 'delivered'
+                   THEN extract(epoch FROM o.settled_at - o.accepted_at)::double precision END AS delivered_s
 ), judged AS (
-    SELECT s.*, a.channel, a.was, CASE
+    SELECT s.*, a.channel, a.was, a.delivered_s, CASE
         WHEN a.effect_id IS NOT NULL THEN 'applied'
         WHEN o.effect_id IS NULL THEN 'no_such_message'
         WHEN o.provider_id <> s.provider_id THEN 'other_id'
@@ -169,7 +171,7 @@ WITH s AS (
             WHERE n.slot = j.slot AND n.effect_id = j.effect_id AND n.what = 'status'
               AND n.detail = concat_ws(' ', j.outcome, j.status, j.provider_id)))
 )
-SELECT outcome, channel, was FROM judged;
+SELECT outcome, channel, was, delivered_s FROM judged;
 
 -- name: unknown_totals
 -- How many messages are unknown, and since when the oldest is owed.

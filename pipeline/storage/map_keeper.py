@@ -10,7 +10,7 @@ import asyncpg
 
 from pipeline.clock import Clock
 from pipeline.lifecycle import Tasks
-from pipeline.observability.metrics import ShardMetrics
+from pipeline.observability.shard_metrics import ShardMetrics
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.listener import Listener
 from pipeline.storage.map_table import CHANGED

@@ -84,6 +84,11 @@ class Node:
         size, idle = (self._pool.get_size(), self._pool.get_idle_size()) if self._pool else (0, 0)
         return f"Node({self.name} at {self.address}, {size} connections, {idle} idle)"
 
+    def connections(self) -> tuple[int, int, int]:
+        """Return how many connections are lent, how many are idle, and how many there may be."""
+        size, idle = (self._pool.get_size(), self._pool.get_idle_size()) if self._pool else (0, 0)
+        return size - idle, idle, self._settings.connections_max
+
     async def open(self) -> None:
         """Open the pool. Raises StorageUnavailableError when the server cannot be reached."""
         settings = self._settings

@@ -158,7 +158,7 @@ async def probed(bench: Bench, public: str, metrics: str) -> str:
     found = []
     form = {"From": f"{PHONE}9", "Body": NAME, "AccountSid": bench.stack.twilio.account_sid}
     async with aiohttp.ClientSession() as http:
-        for path in ("metrics", NAME):
+        for path in ("metrics", "readyz", "livez", NAME, f"readyz?who={NAME}"):
             found.append(await answer(http.get(f"{metrics}/{path}")))
         for path in (NAME, f"unsubscribe/{NAME}", f"?who={NAME}"):
             found.append(await answer(http.get(f"{public}/{path}")))
@@ -167,6 +167,7 @@ async def probed(bench: Bench, public: str, metrics: str) -> str:
             json = {"json": form, "headers": {"X-Twilio-Signature": NAME, "webhook-id": NAME}}
             found.append(await answer(http.post(f"{public}/{path}?who={NAME}", **json)))
     assert "postorder_receipts" in found[0]
+    assert '{"ready":true}' in found[1]
     return "\n".join(found)
 
 

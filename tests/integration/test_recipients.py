@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 from moving_shards import Moving, add_few
-from prometheus_client import CollectorRegistry
 from real_stack import Bench
 from recipient_books import ADA, book_on, code_of
 
@@ -17,6 +16,7 @@ from pipeline.errors import ProviderError, SlotsMovedError
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.rules.spending import Spending
+from pipeline.observability.registry import MetricRegistry
 from pipeline.observability.rule_metrics import RuleMetrics
 from pipeline.resharding.progress import nobody
 from pipeline.resharding.throttle import Limits
@@ -157,7 +157,7 @@ async def test_the_spend_of_all_processes_counts(bench: Bench) -> None:
         return Spending(
             bench.cluster,
             rules,
-            metrics=RuleMetrics(CollectorRegistry()),
+            metrics=RuleMetrics(MetricRegistry()),
             clock=SystemClock(),
             tasks=tasks,
         )

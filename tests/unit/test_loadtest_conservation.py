@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumers.status import Accounting
 from loadtest.scenarios.conservation import Conservation, Published, conservation_of
+from pipeline.storage.accounting import Accounting
 
 PUBLISHED = Published(orders=100, invoices=50, duplicates=5, bad=2, unconfirmed=0)
 NOTHING = Accounting(

@@ -5,7 +5,6 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from pipeline.clock import SystemClock
 from pipeline.errors import HeldBackError, RecipientRefusedError, StorageUnavailableError
@@ -13,6 +12,7 @@ from pipeline.lifecycle import Tasks
 from pipeline.notifications.rules.countries import Countries, calling_code
 from pipeline.notifications.rules.prefix_cap import PrefixCap
 from pipeline.notifications.rules.spending import Spending
+from pipeline.observability.registry import MetricRegistry
 from pipeline.observability.rule_metrics import RuleMetrics
 from pipeline.settings import RuleSettings
 
@@ -64,7 +64,7 @@ def spending(shards: Shards, clock: SystemClock | None = None, **limits: int) ->
     return Spending(
         shards,
         RuleSettings(**limits),
-        metrics=RuleMetrics(CollectorRegistry()),
+        metrics=RuleMetrics(MetricRegistry()),
         clock=clock or SystemClock(),
         tasks=Tasks(lambda _name, _error: None),
     )

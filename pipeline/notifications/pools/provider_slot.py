@@ -18,7 +18,7 @@ from pipeline.notifications.pools.breaker import Breaker
 from pipeline.notifications.pools.call_turns import CallTurns
 from pipeline.notifications.pools.rate_gate import RateGate
 from pipeline.notifications.provider import Accepted
-from pipeline.observability.metrics import LatencyByLabel
+from pipeline.observability.pool_metrics import PoolMetrics
 
 _AHEAD_S = 0.25  # so much of a rate limit waits for its turn, so that none of it is lost
 _REFUSALS_MIN = 3  # fewer may be about their messages: a relay puts off single recipients
@@ -54,7 +54,7 @@ class ProviderSlot:
         breaker: Breaker,
         gates: tuple[RateGate, ...],
         wait_max_s: float,
-        latency: LatencyByLabel,
+        metrics: PoolMetrics,
         clock: Clock,
     ) -> None:
         self.name = provider.name
@@ -66,7 +66,8 @@ class ProviderSlot:
         self._provider = provider
         self._gates = gates
         self._wait_max_s = wait_max_s
-        self._latency = latency.under(provider.name)
+        self._latency = metrics.provider_seconds.under(provider.name)
+        self._answers = metrics.provider_answers
         self._clock = clock
         self._held_until = clock.monotonic()
         self._refusals = 0
@@ -170,6 +171,7 @@ class ProviderSlot:
             raise
         else:
             self._answered(started, is_probe=is_probe)
+            self._answers.add(self.name, "accepted")
             return accepted
         finally:
             self.in_flight -= 1
@@ -185,6 +187,8 @@ class ProviderSlot:
     def _learn(self, error: ProviderError, started: float, *, is_probe: bool) -> None:
         """Draw conclusions from an error about the provider, not about its message."""
         now = self._clock.monotonic()
+        if not isinstance(error, LeaseEndedError | HeldBackError):
+            self._answers.add(self.name, _outcome(error))
         match error:
             case LeaseEndedError() | HeldBackError():  # it was not called
                 self.breaker.abandoned(is_probe=is_probe)
@@ -212,3 +216,15 @@ class ProviderSlot:
 
     def _hold(self, until: float) -> None:
         self._held_until = max(self._held_until, until)
+
+
+def _outcome(error: ProviderError) -> str:
+    """Return what a call came to, as the metric has it."""
+    match error:
+        case AccountRefusedError():
+            return "account_refused"
+        case ThrottledError():
+            return "throttled"
+        case OutcomeUnknownError():
+            return "unknown"
+    return "refused"

@@ -9,7 +9,7 @@ from pipeline.notifications.pools.provider_slot import BESIDE_MAX, ProviderSlot
 from pipeline.notifications.pools.rate_gate import RecipientRates
 from pipeline.notifications.pools.retry_budget import RetryBudget
 from pipeline.notifications.provider import Accepted
-from pipeline.observability.metrics import PoolMetrics
+from pipeline.observability.pool_metrics import PoolMetrics
 from pipeline.storage.outbox import Channel
 
 _BUDGET_WAIT_S = 10.0
@@ -162,6 +162,7 @@ def _first_choice(ready: list[ProviderSlot]) -> list[ProviderSlot]:
 
 def _publish_slot(slot: ProviderSlot, metrics: PoolMetrics) -> None:
     metrics.slot_limit.labels(slot.name).set_function(lambda: slot.limit.limit)
+    metrics.slot_ceiling.labels(slot.name).set(slot.limit.ceiling)
     metrics.slot_in_flight.labels(slot.name).set_function(lambda: slot.in_flight)
     metrics.slot_circuit.labels(slot.name).set_function(lambda: slot.breaker.circuit)
 

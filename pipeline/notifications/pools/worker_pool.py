@@ -83,6 +83,11 @@ class WorkerPool:
         """Places that could be reserved now; below 0 while there are fewer than are taken."""
         return self._capacity.places() - self._taken
 
+    @property
+    def waiting(self) -> int:
+        """Claims that nobody has begun."""
+        return len(self._waiting)
+
     def start(self) -> None:
         """Start the workers."""
         for number in range(self._capacity.ceiling):

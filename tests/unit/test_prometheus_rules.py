@@ -1,0 +1,81 @@
+"""The rules: promtool reads and tries them, and they name no metric that there is not."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from metric_page import ROOT, metric_names, render_metrics
+from real_prometheus import prometheus_program
+
+FOLDER = ROOT / "deploy/prometheus"
+RULES = sorted((FOLDER / "rules").glob("*.yml"))
+TESTS = sorted((FOLDER / "tests").glob("*.yml"))
+SUFFIXES = ("_bucket", "_sum", "_count")
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = prometheus_program("promtool")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, cwd=FOLDER)
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def test_promtool_takes_the_configuration_and_the_rules() -> None:
+    for checked in (
+        promtool("check", "config", "--lint=all", "--lint-fatal", "prometheus.yml"),
+        promtool("check", "rules", "--lint=all", "--lint-fatal", *RULES),
+    ):
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_rules_do_what_their_tests_say(path: Path) -> None:
+    tried = promtool("test", "rules", path)
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+
+
+def test_every_alert_is_tried_firing() -> None:
+    tests = [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
+    cases = [case for test in tests for case in test.get("alert_rule_test", ())]
+    fired = {case["alertname"] for case in cases if case["exp_alerts"]}
+    quiet = {case["alertname"] for case in cases if not case["exp_alerts"]}
+    assert fired == {alert["alert"] for alert in alerts()}
+    assert len(quiet) >= 6
+
+
+def test_no_rule_names_a_metric_that_there_is_not() -> None:
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    served = set(metric_names()) | set(render_metrics.LIBRARY) | {"up"}
+    for rule in rules():
+        expression = re.sub(r'"[^"]*"', "", rule["expr"])
+        for name in re.findall(r"\b(?:postorder[:_]|process_|python_)[a-z0-9_:]+", expression):
+            whole = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
+            assert {name, whole} & (served | recorded), name
+
+
+def test_labels_in_rules_are_labels_of_their_metrics() -> None:
+    labels = {one.name: {*one.labels, "le"} for one in render_metrics.described()}
+    for rule in rules():
+        for name, matchers in re.findall(r"\b(postorder_[a-z0-9_]+)\{([^}]*)\}", rule["expr"]):
+            whole = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
+            assert set(re.findall(r"(\w+)\s*[=!]", matchers)) <= labels.get(name, labels.get(whole, set())), (
+                name
+            )
+
+
+def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on() -> None:
+    for alert in alerts():
+        assert alert["labels"]["severity"] in ("page", "ticket")
+        assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+        assert alert["annotations"]["runbook_url"] == f"docs/how-to/alerts/{alert['alert']}.md"
+        assert "for" in alert
