@@ -1,10 +1,12 @@
 """What can be wrong between settings that are each fine by themselves."""
 
+from ipaddress import ip_network
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pipeline.dsn import parse_dsn
+from pipeline.settings.api import ApiSettings
 from pipeline.settings.pools import SlotSettings
 from pipeline.settings.public import PublicSettings
 from pipeline.settings.sections import Settings
@@ -38,6 +40,7 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.rules.quiet_kinds and settings.rules.quiet_from == settings.rules.quiet_until:
         problems.append("rules.quiet_from, rules.quiet_until: are equal, so that nothing would ever be sent")
     problems += _public_problems(settings.public)
+    problems += _api_problems(settings.api)
     return problems + _trace_problems(settings)
 
 
@@ -180,6 +183,34 @@ def _public_problems(public: PublicSettings) -> list[str]:
         if 0 < len(getattr(public, key)) < SECRET_CHARS_MIN:
             problems.append(f"public.{key}: must have {SECRET_CHARS_MIN} characters or more")
     return problems
+
+
+def _api_problems(api: ApiSettings) -> list[str]:
+    problems = []
+    if api.port and not api.secret:
+        problems.append("api.secret: is missing, and the listener on api.port needs it")
+    problems += [
+        f"api.{key}: must have {SECRET_CHARS_MIN} characters or more"
+        for key in ("secret", "secret_previous")
+        if 0 < len(getattr(api, key)) < SECRET_CHARS_MIN
+    ]
+    if not (api.behind_tls or _is_loopback(api.host)):
+        problems.append(
+            "api.host: is not loopback: put a proxy in front that speaks TLS, and set api.behind_tls"
+        )
+    return problems + [
+        f"api.trusted_proxies: {text!r}: must be a network such as 10.0.0.0/8"
+        for text in api.trusted_proxies
+        if not _is_network(text)
+    ]
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _trace_problems(settings: Settings) -> list[str]:

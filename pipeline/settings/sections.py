@@ -5,6 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from pipeline.settings.api import ApiSettings
 from pipeline.settings.effects import EffectSettings
 from pipeline.settings.email import EmailSettings
 from pipeline.settings.intake import AmqpSettings, IntakeSettings
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     effects: EffectSettings = EffectSettings()
     rules: RuleSettings = RuleSettings()
     public: PublicSettings = PublicSettings()
+    api: ApiSettings = ApiSettings()
     ops: OpsSettings = OpsSettings()
     traces: TraceSettings = TraceSettings()
 
