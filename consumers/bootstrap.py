@@ -10,6 +10,7 @@ import structlog
 from consumers.customer_updated import customer_updated_consumer
 from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
+from consumers.knobs import Knobs, Steering
 from consumers.notifications import checked_templates, notification_services
 from consumers.ops.port import OpsPort
 from consumers.order_processed import order_processed_consumer
@@ -37,10 +38,16 @@ _OPEN_RETRY = Backoff(base_s=0.5, ceiling_s=5.0)
 class Process:
     """One running pipeline process. `run` returns its exit status.
 
-    `find_shard` looks up a shard that the map names and `settings` do not.
+    `find_shard` looks up a shard that the map names and `settings` do not. `steering`: a supervisor, if any.
     """
 
-    def __init__(self, settings: Settings, roles: frozenset[Role], find_shard: FindShard) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        roles: frozenset[Role],
+        find_shard: FindShard,
+        steering: Steering | None = None,
+    ) -> None:
         if Role.NOTIFICATIONS in roles:
             _require_providers(settings)
             # Before anything is connected: what is wrong with a template does not wait for a database.
@@ -55,6 +62,8 @@ class Process:
         self._readiness.checks.append(self._unopened)
         self._away: dict[str, str] = {}
         self._cluster = Cluster(settings, find_shard)
+        self._knobs = Knobs()
+        self._steering = steering
         self._stopping = asyncio.Event()
         self._crashed = False
 
@@ -80,6 +89,12 @@ class Process:
             await port.close()
         log.info("pipeline.stopped", drained=drained, crashed=self._crashed)
         return 0 if drained and not self._crashed else 1
+
+    def stop(self, why: str) -> None:
+        """Have the process drain and end. Once more does nothing."""
+        if not self._stopping.is_set():
+            log.info("pipeline.stopping", why=why)
+            self._stopping.set()
 
     def _on_signal(self, number: int) -> None:
         if self._stopping.is_set():
@@ -164,10 +179,12 @@ class Process:
                 clock=self._clock,
                 new_tasks=self._new_tasks,
                 on_committed=news.tell,
+                knobs=self._knobs,
                 readiness=self._readiness,
             )
         if Role.PUBLIC in self._roles and self._settings.public.port:
             services += self._public_services()
+        services += self._steered()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
         return [self._shard_watch(counts=sends), keeper, *services]
 
@@ -190,6 +207,12 @@ class Process:
             clock=self._clock,
             tasks=self._new_tasks(),
         )
+
+    def _steered(self) -> list[Service]:
+        """Return the service of whoever steers this process: the last one, so that it drains first."""
+        if self._steering is None:
+            return []
+        return [self._steering.service(self._knobs, self._metrics, self._new_tasks())]
 
     def _public_services(self) -> list[Service]:
         from consumers.public.services import public_services  # noqa: PLC0415  # half a second, for few

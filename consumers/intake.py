@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from consumers.amqp import ConsumerFactory, QueueConsumer
+from consumers.knobs import Knobs
 from consumers.parking import BrokerParking
 from consumers.strays import stray_consumers
 from consumers.watchdog import Watchdog
@@ -32,9 +33,10 @@ def intake_services(
     clock: Clock,
     new_tasks: Callable[[], Tasks],
     on_committed: Callable[[str], None],
+    knobs: Knobs,
     readiness: Readiness,
 ) -> list[Service]:
-    """Return parking, processor, consumers and their watchdog, most downstream first."""
+    """Return parking, processor, consumers and their watchdog, most downstream first. `knobs`: get theirs."""
     amqp = settings.amqp
     pressure = Pressure(high=settings.intake.buffer_events_max)
     parking = BrokerParking(amqp)
@@ -58,7 +60,9 @@ def intake_services(
         clock=clock,
         new_tasks=new_tasks,
     )
-    consumers = [*(make(factory) for make in wanted), *stray_consumers(factory)]
+    adjustable = [make(factory) for make in wanted]
+    knobs.take(adjustable, processor.batcher)
+    consumers = [*adjustable, *stray_consumers(factory)]
     watchdog = Watchdog(consumers, settings=amqp, metrics=metrics, clock=clock, tasks=new_tasks())
     readiness.checks.append(watchdog.causes)
     return [parking, processor, *consumers, watchdog]

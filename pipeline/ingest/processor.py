@@ -67,6 +67,11 @@ class Processor:
         self._tasks = tasks
         self._relief: asyncio.Task[None] | None = None
 
+    @property
+    def batcher(self) -> Batcher:
+        """The lanes, and how large batches may be."""
+        return self._batcher
+
     def accept(self, delivery: Delivery) -> None:
         """Take a delivery: decode, place, append to its shards' lanes. Never blocks, never raises."""
         try:

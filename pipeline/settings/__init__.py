@@ -5,6 +5,7 @@ A key KEY of section SECTION can be overridden by the environment variable POSTO
 file named by `KEY_file`. A shard's password comes from POSTORDER_SHARD_NAME_PASSWORD or `password_file`.
 """
 
+from pipeline.settings.allocator import AllocatorSettings
 from pipeline.settings.api import ApiSettings
 from pipeline.settings.effects import EffectSettings
 from pipeline.settings.email import EmailSettings
@@ -27,6 +28,7 @@ __all__ = [
     "ENVIRONMENT_PREFIX",
     "SECRETS",
     "SECTIONS",
+    "AllocatorSettings",
     "AmqpSettings",
     "ApiSettings",
     "DocumentSettings",

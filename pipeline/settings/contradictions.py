@@ -40,6 +40,7 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.rules.quiet_kinds and settings.rules.quiet_from == settings.rules.quiet_until:
         problems.append("rules.quiet_from, rules.quiet_until: are equal, so that nothing would ever be sent")
     problems += _public_problems(settings.public)
+    problems += _allocator_problems(settings)
     problems += _api_problems(settings.api)
     return problems + _trace_problems(settings)
 
@@ -224,6 +225,18 @@ def _trace_problems(settings: Settings) -> list[str]:
     if traces.authorization and parts and parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
         problems.append("traces.endpoint: must be https where traces.authorization is sent along")
     return problems
+
+
+def _allocator_problems(settings: Settings) -> list[str]:
+    allocator = settings.allocator
+    pairs = [("prefetch_min", "prefetch_max"), ("batch_min", "batch_max"), ("cpu_low", "cpu_high")]
+    if allocator.workers_max:
+        pairs.append(("workers_min", "workers_max"))
+    return [
+        f"allocator.{low}: must not be more than allocator.{high}"
+        for low, high in pairs
+        if getattr(allocator, low) > getattr(allocator, high)
+    ]
 
 
 def _base_url_problems(base_url: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from pipeline.settings.allocator import AllocatorSettings
 from pipeline.settings.api import ApiSettings
 from pipeline.settings.effects import EffectSettings
 from pipeline.settings.email import EmailSettings
@@ -43,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     public: PublicSettings = PublicSettings()
     api: ApiSettings = ApiSettings()
     ops: OpsSettings = OpsSettings()
+    allocator: AllocatorSettings = AllocatorSettings()
     traces: TraceSettings = TraceSettings()
 
 
