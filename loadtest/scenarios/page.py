@@ -10,7 +10,7 @@ from loadtest.scenarios import plots
 from loadtest.scenarios.bottleneck import heaviest
 from loadtest.scenarios.report import Report
 
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--line:#d0d4da;--soft:#f4f5f7;--good:#17743b;--bad:#b3261e;
 --text:#1b1f24;--page:#fff}
 @media (prefers-color-scheme:dark){:root{--line:#3a4048;--soft:#1f2329;--good:#5fd38d;--bad:#ff8a80;
@@ -64,7 +64,7 @@ def page_of(report: Report) -> str:
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)}</title>"
         '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>"
+        f"<style>{STYLE}</style></head><body><main>{body}</main></body></html>"
     )
 
 

@@ -97,7 +97,7 @@ def percentiles(phase: PhaseFigures) -> str:
     axes.set_xlim(left=1)
     axes.set_xlabel("percentile")
     axes.set_ylabel("ms")
-    return _svg(figure, axes)
+    return as_svg(figure, axes)
 
 
 def _curve(axes: Axes, latency: Latency, name: str, colour: str) -> None:
@@ -179,10 +179,11 @@ def _plot(report: Report, draw: Callable[[Axes], None], what: str) -> str:
     axes.set_xlim(left=0)
     if axes.get_yscale() == "linear":
         axes.set_ylim(bottom=0)
-    return _svg(figure, axes)
+    return as_svg(figure, axes)
 
 
-def _svg(figure: Figure, axes: Axes) -> str:
+def as_svg(figure: Figure, axes: Axes) -> str:
+    """Return a plot with its axes, grid and legend in the page's own colour."""
     figure.patch.set_alpha(0)
     axes.patch.set_alpha(0)
     for side, spine in axes.spines.items():

@@ -1,5 +1,8 @@
 """The simulation: against theory where there is one, nothing lost anywhere, and pinned for its seed."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,8 +11,9 @@ from loadtest.planning.assumptions import load_assumptions
 from loadtest.planning.costs import load_costs
 from loadtest.planning.placement import first_map, shard_names
 from loadtest.planning.simulation.figures import back_to_normal_s, percentile
+from loadtest.planning.simulation.page import write_page
 from loadtest.planning.simulation.scenarios import hot_customer, ordinary, shard_added, shard_lost
-from loadtest.planning.simulation.study import batch_curve
+from loadtest.planning.simulation.study import Study, batch_curve
 from loadtest.planning.simulation.world import PARK_AFTER_S, TRIP_DELAYS_S, Installation, World
 from pipeline.settings import IntakeSettings
 
@@ -117,3 +121,19 @@ def test_more_shards_behind_one_consumer_cost_more_and_lingering_pays() -> None:
     assert short.cpu_us == sorted(short.cpu_us)
     assert long.cpu_us[-1] < short.cpu_us[-1] / 3
     assert long.cpu_us[0] == pytest.approx(short.cpu_us[0], rel=0.12)
+
+
+def test_a_page_without_outside_resources(tmp_path: Path) -> None:
+    outcomes = [ordinary(SMALL), shard_lost(SMALL, COSTS, 300)]
+    curves = [batch_curve(COSTS, load_assumptions(), linger) for linger in (5.0, 50.0, 500.0)]
+    study = Study(
+        at="now", machine="<here>", command="a & b", installation=SMALL, busy_share=0.6, outcomes=outcomes,
+        batches=curves,
+    )  # fmt: skip
+    write_page(study, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "&lt;here&gt;" in text
+    assert "a &amp; b" in text
+    assert text.count("<svg") == 2 * 3 + 1
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text.replace("http://www.w3.org", ""))
+    assert all(outcome.what in text for outcome in outcomes)

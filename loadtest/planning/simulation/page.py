@@ -7,18 +7,7 @@ from loadtest.planning.simulation import plots
 from loadtest.planning.simulation.figures import Spread
 from loadtest.planning.simulation.scenarios import Outcome
 from loadtest.planning.simulation.study import Study
-
-_STYLE = """
-:root{color-scheme:light dark;--line:#d0d4da;--text:#1b1f24}
-@media (prefers-color-scheme:dark){:root{--line:#3a4048;--text:#e6e8eb}body{background:#14171b}}
-*{box-sizing:border-box}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--text);max-width:64rem;margin:0 auto;padding:1rem}
-h1{font-size:1.6rem;margin:.5rem 0}h2{font-size:1.2rem;margin:2rem 0 .5rem}code{overflow-wrap:anywhere}
-.scroll{overflow-x:auto}svg{width:100%;min-width:34rem;height:auto;color:var(--text)}
-table{border-collapse:collapse}
-td,th{padding:.25rem .8rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-td:first-child,th:first-child{text-align:left}
-"""
+from loadtest.scenarios.page import STYLE
 
 _BATCHES = (
     "<h2>Shards of one installation, and batches</h2><p>A consumer shares its events out over all shards, so "
@@ -46,7 +35,7 @@ def write_page(study: Study, path: Path) -> None:
     path.write_text(
         "<!doctype html><html lang=en><head><meta charset=utf-8><title>Simulation of many shards</title>"
         '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>",
+        f"<style>{STYLE}</style></head><body><main>{body}</main></body></html>",
         encoding="utf-8",
     )
 

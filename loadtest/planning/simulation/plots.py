@@ -1,24 +1,17 @@
 """The plots of a study, as SVG that takes its text colour from the page, for light and dark."""
 
-import io
 from collections.abc import Sequence
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from loadtest.planning.simulation.figures import WINDOW_S, OverTime
 from loadtest.planning.simulation.scenarios import BEGINS_S
 from loadtest.planning.simulation.study import BatchCurve
+from loadtest.scenarios.plots import COLOURS, as_svg
 
-mpl.rcParams["svg.fonttype"] = "none"  # texts stay texts
-mpl.rcParams["svg.hashsalt"] = "postorder"
-
-_INK = "#010203"  # stands for the page's own colour; no line has it
 _SIZE = (8.0, 3.0)
 _LOG_ABOVE_MS = 1000
-# Okabe and Ito's colours, which the colour-blind can tell apart; those that read on light and on dark.
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
+_BLUE, _ORANGE, _GREEN, _GREY = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[6]
 
 
 def latency(line: OverTime) -> str:
@@ -39,7 +32,7 @@ def latency(line: OverTime) -> str:
     axes.set_xlim(left=0)
     axes.set_xlabel("when events came, seconds")
     axes.set_ylabel("p99, ms")
-    return _svg(figure, axes)
+    return as_svg(figure, axes)
 
 
 def by_shard(values: Sequence[float], what: str, bound: float | None = None) -> str:
@@ -53,7 +46,7 @@ def by_shard(values: Sequence[float], what: str, bound: float | None = None) -> 
     axes.set_ylim(bottom=0)
     axes.set_xlabel("shards, the least first")
     axes.set_ylabel(what)
-    return _svg(figure, axes)
+    return as_svg(figure, axes)
 
 
 def batches(curves: Sequence[BatchCurve]) -> str:
@@ -68,23 +61,4 @@ def batches(curves: Sequence[BatchCurve]) -> str:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("shards that one consumer writes to")
     axes.set_ylabel("µs of CPU for an event")
-    return _svg(figure, axes)
-
-
-def _svg(figure: Figure, axes: Axes) -> str:
-    figure.patch.set_alpha(0)
-    axes.patch.set_alpha(0)
-    for side, spine in axes.spines.items():
-        spine.set_color(_INK)
-        spine.set_visible(side in {"left", "bottom"})
-    axes.tick_params(colors=_INK, which="both")
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
-    axes.grid(visible=True, color=_GREY, alpha=0.25, linewidth=0.6)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=_INK)
-    figure.tight_layout()
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    return as_svg(figure, axes)
