@@ -23,6 +23,7 @@ from consumers.timeline_command import timeline
 from loadtest.planning.plan_command import plan
 from loadtest.scenarios.command import loadtest_app
 from pipeline.errors import PostorderError, SettingsError
+from pipeline.settings import Settings
 
 USAGE_ERROR = 2
 
@@ -76,18 +77,33 @@ def run(
             "public."
         ),
     ] = "",
+    workers: Annotated[
+        str, typer.Option(help="Processes under a supervisor: a number, or auto, within section [allocator].")
+    ] = "1",
     config: ConfigOption = None,
 ) -> None:
     """Run the pipeline until SIGTERM or Ctrl-C; a second signal stops it at once."""
-    from consumers.bootstrap import Process  # noqa: PLC0415  # commands load only what they need
-
     roles = _roles(only)
     settings = settings_from(config)
+    if workers != "1":
+        raise typer.Exit(_supervised(settings, roles, config_path(config), workers))
+    from consumers.bootstrap import Process  # noqa: PLC0415  # commands load only what they need
 
     async def process() -> int:
         return await Process(settings, roles, find_shard_in(config_path(config))).run()
 
     raise typer.Exit(run_async(process()))
+
+
+def _supervised(settings: Settings, roles: frozenset[Role], config: Path, workers: str) -> int:
+    from consumers.allocator.run import SupervisorProcess, wanted_workers  # noqa: PLC0415  # as above
+
+    count = wanted_workers(workers)
+
+    async def supervise() -> int:
+        return await SupervisorProcess(settings, roles, config, count).run()
+
+    return run_async(supervise())
 
 
 def _roles(only: str) -> frozenset[Role]:

@@ -1,13 +1,16 @@
 """Writes the tables of docs/reference/metrics.md from the metrics themselves, or checks them."""
 
 import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
+from pkgutil import iter_modules
 
 from pipeline.observability.metrics import Metrics
-from pipeline.observability.registry import Described
+from pipeline.observability.registry import Described, MetricRegistry
 from pipeline.observability.resharding_metrics import ReshardingMetrics
-from pipeline.observability.rule_metrics import RuleMetrics
+from pipeline.observability.work_metrics import WorkMetrics
 
 TARGET = Path(__file__).parents[1] / "docs/reference/metrics.md"
 MARK = "<!-- From here on: written by scripts/render_metrics.py from pipeline/observability/. -->"
@@ -25,8 +28,9 @@ LIBRARY = (
 )
 _HEAD = "| metric | type | labels | meaning |\n|---|---|---|---|"
 _BEFORE = {
+    "Supervisor and allocator": "Served by the supervisor of `postorder run --workers`.\n\n",
     "While slots move": "Served by the command that moves them, `postorder shards add` for one, with "
-    "`--metrics-port`.\n\n"
+    "`--metrics-port`.\n\n",
 }
 _AFTER = {
     "Process": "\n\nAnd those of the Prometheus client library: "
@@ -38,10 +42,22 @@ _AFTER = {
 def described() -> list[Described]:
     """Return every metric there is, section by section in the order of the first of each."""
     metrics = Metrics()
-    RuleMetrics(metrics.registry)
+    for kind in _others():
+        kind(metrics.registry)
     found = [*metrics.registry.described, *ReshardingMetrics().registry.described]
     order = list(dict.fromkeys(one.section for one in found))
     return sorted(found, key=lambda one: order.index(one.section))
+
+
+def _others() -> Iterator[Callable[[MetricRegistry], object]]:
+    """Yield the metrics that not every process has, as they are made."""
+    for module in iter_modules(pipeline.observability.__path__):
+        if module.name.endswith("_metrics"):
+            name = f"{pipeline.observability.__name__}.{module.name}"
+            for kind in vars(import_module(name)).values():
+                is_ours = isinstance(kind, type) and kind.__module__ == name
+                if is_ours and kind not in Metrics.__mro__ and kind not in (WorkMetrics, ReshardingMetrics):
+                    yield kind
 
 
 def render(page: str) -> str:
