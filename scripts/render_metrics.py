@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from pkgutil import iter_modules
 
+import pipeline.observability
 from pipeline.observability.metrics import Metrics
 from pipeline.observability.registry import Described, MetricRegistry
 from pipeline.observability.resharding_metrics import ReshardingMetrics
