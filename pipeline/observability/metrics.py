@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from pipeline.observability.api_metrics import ApiMetrics
 from pipeline.observability.broker_metrics import BrokerMetrics
 from pipeline.observability.intake_metrics import IntakeMetrics
 from pipeline.observability.message_metrics import MessageMetrics
@@ -20,6 +21,7 @@ class Metrics(
     PoolMetrics,
     ShardMetrics,
     PublicMetrics,
+    ApiMetrics,
     ProcessMetrics,
 ):
     """The metrics of one process. Seconds and bytes throughout.
@@ -37,5 +39,6 @@ class Metrics(
         PoolMetrics.__init__(self, self.registry)
         ShardMetrics.__init__(self, self.registry)
         PublicMetrics.__init__(self, self.registry)
+        ApiMetrics.__init__(self, self.registry)
         ProcessMetrics.__init__(self, self.registry)
         self.looks: list[Callable[[], None]] = []

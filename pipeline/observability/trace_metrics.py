@@ -1,24 +1,21 @@
 """The metrics of traces themselves. Registered in processes that trace."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from pipeline.observability.registry import MetricRegistry
 
 
 class TraceMetrics:
-    """What became of spans on their way out. Dropped: queue_full, refused, unreachable, ended."""
+    """What became of spans on their way out."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.exported = Counter(
-            "postorder_spans_exported", "Spans that the OTLP receiver has taken", registry=registry
-        )
-        self.dropped = Counter(
+    def __init__(self, registry: MetricRegistry) -> None:
+        registry.section("Traces")
+        self.exported = registry.counter("postorder_spans_exported", "Spans that the OTLP receiver has taken")
+        self.dropped = registry.counter(
             "postorder_spans_dropped",
-            "Spans given up: queue_full, refused, unreachable, ended",
-            ["reason"],
-            registry=registry,
+            "Spans given up: queue_full, refused, unreachable, ended (the process was)",
+            "reason",
         )
-        self.waiting = Gauge("postorder_spans_waiting", "Spans that wait to be sent", registry=registry)
-        self.held_back = Counter(
+        self.waiting = registry.gauge("postorder_spans_waiting", "Spans that wait to be sent")
+        self.held_back = registry.counter(
             "postorder_traces_held_back",
             "Events not traced because traces.events_per_s_max was reached",
-            registry=registry,
         )

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import pytest
@@ -158,18 +158,31 @@ async def test_a_metric_that_cannot_be_read_does_not_end_the_port() -> None:
     assert live.status == 200
 
 
-async def test_callers_that_say_nothing_keep_nobody_out_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callers_that_never_end_their_question_keep_nobody_out_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("consumers.ops.server.REQUEST_S", 1.0)
     async with running() as process:
-        silent = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(REQUESTS_MAX)]
+        slow = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(REQUESTS_MAX)]
+        dripping = asyncio.create_task(drip(slow))
         try:
             refused = await until(lambda: ask(process.port, "/livez"), lambda reply: reply.status == 503)
             assert refused.lines == [{"problem": "too many requests at once"}]
             answered = await until(lambda: ask(process.port, "/livez"), lambda reply: reply.status == 200)
             assert answered.lines[0]["live"]
         finally:
-            for one in silent:
+            dripping.cancel()
+            for one in slow:
                 one.close()
+
+
+async def drip(sockets: list[socket.socket]) -> None:
+    """Send a letter now and then, so that no pause is long."""
+    while True:
+        for one in sockets:
+            with suppress(OSError):  # cut, which is what is waited for
+                one.send(b"G")
+        await asyncio.sleep(0.2)
 
 
 async def until(look: Any, is_so: Any, timeout_s: float = 10.0) -> Reply:

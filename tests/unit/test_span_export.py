@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import pytest
 from otlp_receiver import OtlpReceiver, otlp_receiver, values
-from prometheus_client import CollectorRegistry
 
 from pipeline.lifecycle import Tasks
+from pipeline.observability.registry import MetricRegistry
 from pipeline.observability.trace_metrics import TraceMetrics
 from pipeline.observability.tracing import export as export_module
 from pipeline.observability.tracing.context import TraceContext
@@ -30,7 +30,7 @@ class Sending:
     """A SpanExport with its metrics."""
 
     def __init__(self, endpoint: str, **settings: Any) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = MetricRegistry()
         self.crashes: list[BaseException] = []
         self.export = SpanExport(
             TraceSettings(**{"endpoint": endpoint, "interval_s": 0.02, "timeout_s": 2.0, **settings}),
