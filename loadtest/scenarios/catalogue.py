@@ -16,6 +16,21 @@ from loadtest.scenarios.scenario import (
 
 WARM_UP = Phase(name="warm-up", seconds=5, load=0.5, measured=False)
 _NO_WAITING = {"POSTORDER_NOTIFICATIONS_GRACE_WINDOW_S": "0"}
+# Two cores for everything: a worker never gets a whole one, so that what is much is less here.
+_EAGER = {
+    f"POSTORDER_ALLOCATOR_{name}": value
+    for name, value in {
+        "WORKERS_MAX": "3",
+        "PREFETCH_MIN": "2000",
+        "BACKLOG_S": "0.5",
+        "CPU_HIGH": "0.35",
+        "CPU_LOW": "0.2",
+        "MACHINE_HIGH": "1.0",
+        "GROW_AFTER_S": "4",
+        "SHRINK_AFTER_S": "12",
+        "SETTLE_S": "6",
+    }.items()
+}
 _ORDERS_ONLY = Mix(invoices=0, duplicates=0, bad=0)
 _SLOW_SMS = StandInFault(
     stand_in="sms",
@@ -208,6 +223,42 @@ _ALL = (
             Threshold(figure="down.committed_shard0.p99_ms", at_most=1000),
             _committed("after", 500),
         ),
+    ),
+    Scenario(
+        name="allocator",
+        purpose="--workers auto under more load than one worker takes, then little: it settles both times",
+        rate_per_s=4000,
+        phases=(
+            Phase(name="warm-up", seconds=10, load=0.1, measured=False),
+            Phase(name="rise", seconds=40, load=2),
+            Phase(name="hold", seconds=40, load=2),
+            Phase(name="fall", seconds=60, load=0.1),
+            Phase(name="rest", seconds=30, load=0.1),
+        ),
+        parts=(Part.INTAKE,),
+        allocated=(Part.INTAKE,),
+        settings=_NO_WAITING | _EAGER,
+        mix=_ORDERS_ONLY,
+        thresholds=(
+            Threshold(figure="allocator.workers_max", at_least=2),
+            Threshold(figure="allocator.turns", at_most=1),
+            Threshold(figure="hold.allocator.changes", at_most=0),
+            Threshold(figure="rest.allocator.changes", at_most=0),
+            Threshold(figure="rest.allocator.workers", at_most=1),
+        ),
+    ),
+    Scenario(
+        name="allocator-provider",
+        purpose="--workers auto for sending, to a provider that is the limit: no worker comes",
+        rate_per_s=60,
+        phases=(
+            WARM_UP,
+            Phase(name="slow", seconds=40, faults=(_SLOW_SMS,)),
+            Phase(name="after", seconds=30),
+        ),
+        allocated=(Part.SENDER,),
+        settings=_NO_WAITING | _EAGER | {"POSTORDER_SMS_CONCURRENCY": "16"},
+        thresholds=(Threshold(figure="allocator.workers_max", at_most=1),),
     ),
     Scenario(
         name="reshard",

@@ -13,11 +13,14 @@ from loadtest.pipeline_process import PipelineProcess, PipelineProcessError
 from loadtest.scenarios.scenario import Part, PartHeld, Scenario
 from loadtest.scenarios.target import Target
 from stack.launcher import status
-from stack.ports import HOST, choose_port
+from stack.ports import HOST, Reservations, choose_port
 from stack.status import StackStatus
 
 STAND_INS = ("twilio_emulator", "smtp_sink")
 _SERVERS = ("rabbitmq", "-primary", "-replica", *STAND_INS)
+
+WORKERS_MAX = 4
+"""Workers of a part that an allocator runs, at most: each needs a port."""
 
 
 class Parts:
@@ -37,13 +40,13 @@ class Parts:
         self.running: dict[Part, PipelineProcess] = {}
         taken: set[int] = set()
         for part in scenario.parts if target.own else ():
-            self.ports[part] = port = choose_port("management", taken)
-            taken.add(port)
+            is_allocated = part in scenario.allocated
+            self.ports[part] = port = _first_of_ports(1 + WORKERS_MAX if is_allocated else 1, taken)
             self.processes[part] = PipelineProcess(
                 target.settings_file,
                 folder / f"{part}.log",
                 {**scenario.settings, "POSTORDER_OPS_METRICS_PORT": str(port)},
-                ("--only", part.roles),
+                ("--only", part.roles, *(("--workers", "auto") if is_allocated else ())),
             )
 
     def __enter__(self) -> Self:
@@ -146,3 +149,17 @@ def _servers(stack: StackStatus | None) -> dict[str, int]:
 def _machine_busy_s() -> float:
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
+
+
+def _first_of_ports(count: int, taken: set[int]) -> int:
+    """Return a port after which there are as many free ones as are needed; all are then taken."""
+    while True:
+        first = choose_port("management", taken)
+        others = range(first + 1, first + count)
+        if taken.isdisjoint(others) and all(_PORTS.take(port) for port in others):
+            taken.update(range(first, first + count))
+            return first
+        taken.add(first)
+
+
+_PORTS = Reservations()

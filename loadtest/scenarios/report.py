@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from loadtest.intake_report import machine, now_text
+from loadtest.scenarios.allocating import allocator_figures
 from loadtest.scenarios.arrivals import Floats
 from loadtest.scenarios.bottleneck import (
     Bottleneck,
@@ -118,6 +119,7 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
     late = seen.sent.lateness_s(seen.arrivals)
     late_p99_ms = round(float(np.percentile(late, 99)) * 1e3, 2) if len(late) else 0.0
     figures = _figures(phases, peaks, knee, growth)
+    figures |= allocator_figures([phase for phase in phases if phase.measured], seen.samples)
     invalid = _invalid(seen, phases, knee)
     judged = (breaking(phases, knee) if knee else None) or _drain(seen, phases) or heaviest(phases)
     sustained = _drain(seen, phases) or _sustained(phases, knee)

@@ -36,6 +36,8 @@ _GAUGES = (
     "postorder_held_back_total",
     "postorder_parked_total",
     "postorder_open_receipts",
+    "postorder_allocator_workers",
+    "postorder_allocator_decisions_total",
 )
 
 

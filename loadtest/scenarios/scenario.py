@@ -156,7 +156,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A load test. `rate_per_s`: orders. `settings`: of the pipeline, as environment variables.
 
     `idle_shards`: shards of the stack that own nothing at first. `history`: orders come as they did in the
-    replayed history, its whole length in the one measured phase.
+    replayed history, its whole length in the one measured phase. `allocated`: parts that run with `--workers
+    auto`.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     arrival: Arrival = Arrival.POISSON
     mix: Mix = Mix()
     parts: tuple[Part, ...] = tuple(Part)
+    allocated: tuple[Part, ...] = ()
     settings: dict[str, str] = {}
     shards: Annotated[int, Meta(ge=1, le=16)] = 2
     idle_shards: Annotated[int, Meta(ge=0, le=4)] = 0
