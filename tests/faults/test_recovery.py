@@ -15,7 +15,7 @@ from pipeline.settings import Settings
 from stack.launcher import StackConfig, up
 from stack.status import StackStatus
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 
 def kill(status: StackStatus, name: str) -> None:
@@ -28,6 +28,7 @@ def restart(folder: Path) -> StackStatus:
     return up(StackConfig(data_dir=folder), lambda _text: None)
 
 
+@pytest.mark.fault(7, "broker killed while nothing is under way", ["I1", "I26"])
 async def test_consumers_come_back_after_the_broker_was_killed(
     bench: Bench, stack: StackStatus, settings: Settings, stack_folder: Path, run_pipeline
 ) -> None:
@@ -47,6 +48,7 @@ async def test_consumers_come_back_after_the_broker_was_killed(
     assert "Traceback" not in process.log.read_text()
 
 
+@pytest.mark.fault(19, "a primary killed and restarted by hand", ["I1", "I3"])
 async def test_writes_and_claims_go_on_after_a_primary_was_killed(
     bench: Bench, stack_folder: Path, run_pipeline
 ) -> None:
@@ -69,6 +71,7 @@ async def test_writes_and_claims_go_on_after_a_primary_was_killed(
     assert "batch.write_failed" in log or "claim.failed" in log
 
 
+@pytest.mark.fault(7, "broker killed in the middle of publishing", ["I1"])
 async def test_a_publisher_outlives_its_broker(
     bench: Bench, settings: Settings, stack_folder: Path, run_pipeline
 ) -> None:
