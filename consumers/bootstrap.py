@@ -14,9 +14,12 @@ from consumers.knobs import Knobs, Steering
 from consumers.notifications import checked_templates, notification_services
 from consumers.ops.port import OpsPort
 from consumers.order_processed import order_processed_consumer
+from consumers.process_parts import ProcessParts, metric_counts
 from consumers.roles import Role
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
+from pipeline.control.report_board import ReportBoard
+from pipeline.control.reporter import Reporter, this_process
 from pipeline.errors import PostorderError, SettingsError
 from pipeline.lifecycle import Service, Tasks, run_services
 from pipeline.observability.metrics import Metrics
@@ -62,8 +65,11 @@ class Process:
         self._readiness.checks.append(self._unopened)
         self._away: dict[str, str] = {}
         self._cluster = Cluster(settings, find_shard)
+        self._parts = ProcessParts(fields={"epoch": lambda: self._cluster.router.epoch})
         self._knobs = Knobs()
         self._steering = steering
+        if steering is not None:
+            self._parts.extra["allocator"] = steering.report
         self._stopping = asyncio.Event()
         self._crashed = False
 
@@ -162,6 +168,7 @@ class Process:
                 metrics=self._metrics,
                 clock=self._clock,
                 new_tasks=self._new_tasks,
+                parts=self._parts.fields,
             )
             services += [self._retention(), self._ledger_watch()]
         makers = {
@@ -180,13 +187,25 @@ class Process:
                 new_tasks=self._new_tasks,
                 on_committed=news.tell,
                 knobs=self._knobs,
+                parts=self._parts.fields,
                 readiness=self._readiness,
             )
         if Role.PUBLIC in self._roles and self._settings.public.port:
             services += self._public_services()
         services += self._steered()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
-        return [self._shard_watch(counts=sends), keeper, *services]
+        return [self._reporter(), self._shard_watch(counts=sends), keeper, *services]
+
+    def _reporter(self) -> Reporter:
+        return Reporter(
+            ReportBoard(self._cluster, self._clock),
+            this_process(self._roles),
+            counts=metric_counts(self._metrics),
+            parts=self._parts.fields,
+            extra=self._parts.extra,
+            clock=self._clock,
+            tasks=self._new_tasks(),
+        )
 
     def _shard_watch(self, *, counts: bool) -> ShardWatch:
         watch = ShardWatch(

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from consumers.audit_commands import audit
 from consumers.bounces_commands import bounces_app
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
 from consumers.effects_commands import effects_app
 from consumers.get_commands import get_app
+from consumers.limits_commands import limits_app
 from consumers.migrate_commands import migrate_app
 from consumers.quarantine_commands import quarantine_app
 from consumers.recipients_commands import recipients_app
@@ -40,6 +42,8 @@ app.add_typer(get_app, name="get")
 app.add_typer(effects_app, name="effects")
 app.command()(timeline)
 app.command()(plan)
+app.command()(audit)
+app.add_typer(limits_app, name="limits")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(recipients_app, name="recipients")
 app.add_typer(bounces_app, name="bounces")

@@ -1,6 +1,5 @@
 """`postorder effects`: the messages of which nobody knows what became, and a person's word about them."""
 
-import getpass
 import re
 from typing import Annotated
 
@@ -10,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from consumers.audited import on_record, operator
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.effects import find_effect, list_effects, resolve_effect
 from consumers.timeline_report import effect_table, entries_of, print_entries, without_contacts
-from pipeline.errors import PostorderError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.storage.effect_desk import Effect, Wanted
 from pipeline.storage.outbox import Channel, Kind, State
 
@@ -90,19 +90,19 @@ def resolve(  # noqa: PLR0917  # each is an option
     if not yes:
         again = " It may then be sent a second time." if state is State.PENDING else ""
         typer.confirm(f"Make it {state}?{again}", abort=True)
+    actor = operator()
     run_async(
-        resolve_effect(
-            settings, seen, state, provider_id=provider_id, because=because, actor=f"user {_user()}"
+        on_record(
+            settings,
+            "effects.resolve",
+            str(seen.effect_id),
+            lambda: resolve_effect(
+                settings, seen, state, provider_id=provider_id, because=because, actor=actor
+            ),
+            f"{seen.state} to {state}",
         )
     )
     typer.echo(f"{seen.effect_id}: {state}")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError) as error:  # an account without a name
-        raise PostorderError("the system does not say who you are: set LOGNAME") from error
 
 
 def _check(because: str, provider_id: str | None) -> None:

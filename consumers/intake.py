@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from consumers.amqp import ConsumerFactory, QueueConsumer
 from consumers.knobs import Knobs
 from consumers.parking import BrokerParking
+from consumers.process_parts import Parts, intake_part
 from consumers.strays import stray_consumers
 from consumers.watchdog import Watchdog
 from pipeline.clock import Clock
@@ -34,9 +35,13 @@ def intake_services(
     new_tasks: Callable[[], Tasks],
     on_committed: Callable[[str], None],
     knobs: Knobs,
+    parts: Parts,
     readiness: Readiness,
 ) -> list[Service]:
-    """Return parking, processor, consumers and their watchdog, most downstream first. `knobs`: get theirs."""
+    """Return parking, processor, consumers and their watchdog, most downstream first.
+
+    `parts`: of the process's report. `knobs` get what they turn.
+    """
     amqp = settings.amqp
     pressure = Pressure(high=settings.intake.buffer_events_max)
     parking = BrokerParking(amqp)
@@ -63,6 +68,7 @@ def intake_services(
     adjustable = [make(factory) for make in wanted]
     knobs.take(adjustable, processor.batcher)
     consumers = [*adjustable, *stray_consumers(factory)]
+    parts["intake"] = intake_part(settings, pressure, processor.waiting, consumers, knobs)
     watchdog = Watchdog(consumers, settings=amqp, metrics=metrics, clock=clock, tasks=new_tasks())
     readiness.checks.append(watchdog.causes)
     return [parking, processor, *consumers, watchdog]

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from consumers.process_parts import Parts
 from consumers.provider_slots import (
     SlotMaker,
     email_providers,
@@ -13,6 +14,9 @@ from consumers.provider_slots import (
 from consumers.sending_rules import sending_rules
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
+from pipeline.control.limit_board import LimitBoard
+from pipeline.control.limit_keeper import LimitKeeper
+from pipeline.control.limit_ranges import limit_ranges
 from pipeline.lifecycle import Service, Tasks
 from pipeline.notifications.callbacks.links import Links
 from pipeline.notifications.composer import Composer
@@ -24,6 +28,7 @@ from pipeline.notifications.inquiry import Inquiry
 from pipeline.notifications.mail.documents import DocumentFetcher
 from pipeline.notifications.mail.lint import check as check_templates
 from pipeline.notifications.mail.templates import Templates, templates_of
+from pipeline.notifications.pools.pool_report import pool_report
 from pipeline.notifications.pools.provider_slots import ProviderSlots
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.receipts import ReceiptBook
@@ -103,8 +108,9 @@ def notification_services(
     metrics: Metrics,
     clock: Clock,
     new_tasks: Callable[[], Tasks],
+    parts: Parts,
 ) -> list[Service]:
-    """Return the services, most downstream first."""
+    """Return the services, most downstream first. `parts`: of the report."""
     book, persons = _contacts(settings, cluster, clock, new_tasks)
     rules = sending_rules(settings, cluster, metrics, clock, new_tasks)
     providers = Providers(settings, metrics, clock, templates, book.complete)
@@ -164,7 +170,29 @@ def notification_services(
         tasks=new_tasks(),
     )
 
-    return [providers, persons, book, Foresight(cluster, book.expect), rules, *relays, reconciler]
+    keeper = _limit_keeper(settings, cluster, providers, clock, new_tasks)
+    pools = tuple(zip(relays, (providers.sms, providers.email), strict=True))
+    parts["pools"] = lambda: tuple(pool_report(relay.pool, slots) for relay, slots in pools)
+    parts["limits"] = keeper.applied
+    foresight = Foresight(cluster, book.expect)
+    return [providers, persons, book, foresight, rules, keeper, *relays, reconciler]
+
+
+def _limit_keeper(
+    settings: Settings,
+    cluster: Cluster,
+    providers: Providers,
+    clock: Clock,
+    new_tasks: Callable[[], Tasks],
+) -> LimitKeeper:
+    """Return what has operators' limits count. Before the relays: nothing is sent without."""
+    return LimitKeeper(
+        LimitBoard(cluster, clock),
+        limit_ranges({**sms_sections(settings), **email_sections(settings)}),
+        [*providers.sms.slots, *providers.email.slots],
+        clock=clock,
+        tasks=new_tasks(),
+    )
 
 
 def _contacts(

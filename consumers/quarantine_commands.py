@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from consumers.audited import on_record
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.quarantine import Worked, count, drop, export, exported, find, redrive
 from pipeline.errors import PostorderError, SettingsError
@@ -131,7 +132,9 @@ def redrive_command(  # noqa: PLR0917  # each is an option
     if dry_run:
         typer.echo(f"{run_async(count(settings, wanted))} deliveries would be redriven")
         return
-    worked = run_async(redrive(settings, wanted))
+    worked = run_async(
+        on_record(settings, "quarantine.redrive", _named(wanted), lambda: redrive(settings, wanted))
+    )
     typer.echo(f"{worked.done} deliveries redriven")
     _tell_rest(worked)
 
@@ -156,9 +159,20 @@ def drop_command(  # noqa: PLR0917  # each is an option
         return
     if deliveries and not yes:
         typer.confirm(f"Drop {deliveries} deliveries?", abort=True)
-    worked = run_async(drop(settings, wanted)) if deliveries else Worked()
+    worked = Worked()
+    if deliveries:
+        worked = run_async(
+            on_record(settings, "quarantine.drop", _named(wanted), lambda: drop(settings, wanted))
+        )
     typer.echo(f"{worked.done} deliveries dropped")
     _tell_rest(worked)
+
+
+def _named(wanted: Filter) -> str:
+    """Return which deliveries were chosen, for the record: by ids, by what else, or all."""
+    chosen = {"reason": wanted.reason, "queue": wanted.queue, "since": wanted.since, "until": wanted.until}
+    named = [f"{name}={value}" for name, value in chosen.items() if value is not None]
+    return " ".join([*wanted.ids, *named]) or "all that are held"
 
 
 def _tell_rest(worked: Worked) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from consumers import resharding
+from consumers.audited import on_record
 from consumers.command import ConfigOption, config_path, run_async, settings_from
 from consumers.settings_file import make_replica_primary
 from consumers.shards_plan_commands import (
@@ -78,6 +80,7 @@ def add(  # noqa: PLR0917  # options of a command
     limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
     _change(
         settings_from(config),
+        f"add {name}",
         lambda cluster: planned_add(cluster, name),
         limits,
         metrics_port,
@@ -100,6 +103,7 @@ def remove(  # noqa: PLR0917  # as above
     limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
     _change(
         settings_from(config),
+        f"remove {name}",
         lambda cluster: planned_remove(cluster, name),
         limits,
         metrics_port,
@@ -124,6 +128,7 @@ def move(  # noqa: PLR0917  # as above
     limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
     _change(
         settings_from(config),
+        f"move {slots} to {to}",
         lambda cluster: planned_move(cluster, wanted, to),
         limits,
         metrics_port,
@@ -159,7 +164,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:  #
 def finish(metrics_port: MetricsOption = 0, config: ConfigOption = None) -> None:
     """End a change whose slots have all moved: drop the way back, delete what the old shards still have."""
     settings = settings_from(config)
-    _run(settings, resharding.finished(settings, Limits(), _report(settings, metrics_port)))
+    _run(settings, "finish", resharding.finished(settings, Limits(), _report(settings, metrics_port)))
 
 
 @shards_app.command()
@@ -170,14 +175,15 @@ def resume(
 ) -> None:
     """Go on with a change that was interrupted. Whoever still runs it can change nothing from then on."""
     settings = settings_from(config)
-    _run(settings, resharding.resumed(settings, Limits(), _report(settings, metrics_port), forward=forward))
+    work = resharding.resumed(settings, Limits(), _report(settings, metrics_port), forward=forward)
+    _run(settings, "resume --forward" if forward else "resume", work)
 
 
 @shards_app.command()
 def abort(metrics_port: MetricsOption = 0, config: ConfigOption = None) -> None:
     """Bring the slots of a change that is not finished back, and leave nothing of it behind."""
     settings = settings_from(config)
-    _run(settings, resharding.aborted(settings, Limits(), _report(settings, metrics_port)))
+    _run(settings, "abort", resharding.aborted(settings, Limits(), _report(settings, metrics_port)))
 
 
 @shards_app.command()
@@ -193,7 +199,9 @@ def promote(
     shard = next((shard for shard in settings.shards if shard.name == name), None)
     if shard is None:
         raise SettingsError([f"unknown shard {name}: it is not under [[shards]]"])
-    done = run_async(promote_replica(shard, settings.storage, primary_is_dead=primary_is_dead))
+    promotion = partial(promote_replica, shard, settings.storage, primary_is_dead=primary_is_dead)
+    # Of a lone shard whose primary is dead nothing can be recorded, and it has to be done all the same.
+    done = run_async(on_record(settings, "shards.promote", name, promotion, must=False))
     make_replica_primary(config_path(config), name)
     fenced = "fenced" if done.fenced else "not reached"
     typer.echo(
@@ -208,6 +216,7 @@ def promote(
 
 def _change(
     settings: Settings,
+    what: str,
     plan: resharding.Plan,
     limits: Limits,
     metrics_port: int,
@@ -219,7 +228,8 @@ def _change(
         print_estimate(run_async(resharding.planned(settings, plan)), Console())
         typer.confirm("Begin?", abort=True)
     report = _report(settings, metrics_port)
-    outcome = _run(settings, resharding.carry_out(settings, plan, limits, report, finish=finish))
+    work = resharding.carry_out(settings, plan, limits, report, finish=finish)
+    outcome = _run(settings, what, work)
     end = "" if finish else "; the way back is open: `postorder shards finish`, or abort"
     typer.echo(f"{outcome.slots} slots moved, {outcome.differences}{end}")
 
@@ -233,16 +243,18 @@ def _report(settings: Settings, metrics_port: int) -> Report:
     return metered(lines, metrics)
 
 
-def _run(settings: Settings, work: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Run a change. Ctrl-C ends it where it can be resumed, and says how."""
+def _run(settings: Settings, what: str, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Run a change, on record. Ctrl-C ends it where it can be resumed, and says how."""
     try:
-        outcome = run_async(work)
+        outcome = run_async(on_record(settings, "shards.change", what, lambda: work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         if run_async(resharding.is_in_progress(settings)):
             typer.echo(
                 "interrupted: `postorder shards resume` goes on, `postorder shards abort` goes back", err=True
             )
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        work.close()  # of which nothing was done when it could not be recorded
     if outcome.slots:
         typer.echo(f"longest pause of a group: {outcome.stall_ms_max:g} ms")
     return outcome

@@ -22,7 +22,8 @@ LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 """
 TABLES = """
-SELECT c.relname AS name, coalesce(array_to_string(c.reloptions, ', '), '')
+SELECT c.relname AS name, CASE c.relpersistence WHEN 'u' THEN 'unlogged ' ELSE '' END
+       || coalesce(array_to_string(c.reloptions, ', '), '')
        || coalesce(' -- ' || obj_description(c.oid, 'pg_class'), '') AS fact
 FROM pg_class c WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r'
 """
@@ -70,7 +71,8 @@ def _table(table: Element) -> list[str]:
             parts.append(f"CONSTRAINT {index.attrib['name']} PRIMARY KEY ({_columns(index)})")
     for check in table.findall("constraint"):
         parts.append(f"CONSTRAINT {check.attrib['name']} CHECK ({_text(check, 'string')})")
-    statements = [f"CREATE TABLE {name} ({', '.join(parts)}) {_text(table, 'options')}"]
+    spec = table.attrib.get("spec", "")
+    statements = [f"CREATE {spec} TABLE {name} ({', '.join(parts)}) {_text(table, 'options')}"]
     for index in table.findall("index"):
         if index.attrib["unique"] != "PRIMARY_KEY":
             unique = "" if index.attrib["unique"] == "NORMAL" else "UNIQUE "

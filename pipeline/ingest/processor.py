@@ -112,6 +112,10 @@ class Processor:
         self._pressure.add(1)
         self._received[_TYPES[item.row.__class__]] += 1
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many events wait in memory, by shard."""
+        return {name: len(lane) for name, lane in self._lanes.items()}
+
     async def start(self) -> None:
         """Start the writing tasks of every shard."""
         self._metrics.buffered.set_function(lambda: self._pressure.held)

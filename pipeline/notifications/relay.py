@@ -112,6 +112,11 @@ class Relay:
     def __repr__(self) -> str:
         return f"Relay({self._channel}: {self._pool!r})"
 
+    @property
+    def pool(self) -> WorkerPool:
+        """Its pool, to be looked at."""
+        return self._pool
+
     def wake(self, shard: str) -> None:
         """Say that a shard has new rows, so that it is looked at now and not at the next poll."""
         self._wake[shard].set()

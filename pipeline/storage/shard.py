@@ -1,6 +1,8 @@
 """A shard: a primary, a replica, and what can be done on them."""
 
 from pipeline.settings import NotificationSettings, ShardSettings, StorageSettings
+from pipeline.storage.audit import AuditTable
+from pipeline.storage.control import ControlTable
 from pipeline.storage.effects import Effects
 from pipeline.storage.map_table import MapTable
 from pipeline.storage.node import Node
@@ -35,6 +37,8 @@ class Shard:
         self.maps = MapTable(self.primary)
         self.recipients = RecipientTable(self.primary)
         self.spend = SpendTable(self.primary)
+        self.control = ControlTable(self.primary)
+        self.audit = AuditTable(self.primary)
 
     def __repr__(self) -> str:
         return f"Shard({self.name}: {self.primary!r})"

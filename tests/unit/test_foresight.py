@@ -58,6 +58,7 @@ async def test_a_sender_looks_customers_up_when_their_claims_come() -> None:
         metrics=Metrics(),
         clock=clock,
         new_tasks=new_tasks,
+        parts={},
     )
     [book] = [service for service in services if isinstance(service, ContactBook)]
     [foresight] = [service for service in services if isinstance(service, Foresight)]

@@ -37,6 +37,11 @@ class AdaptiveLimit:
             f"AdaptiveLimit({self.limit} of {self.floor} to {self.ceiling}, {self.typical_s * 1000:.0f} ms)"
         )
 
+    def cap(self, ceiling: int) -> None:
+        """Have another ceiling from now on; the limit itself only goes down at once."""
+        self.ceiling = max(self.floor, ceiling)
+        self.limit = min(self.limit, self.ceiling)
+
     def answered(self, took_s: float, in_flight: int) -> None:
         """Note an answer in time, and how many calls there were while it was waited for."""
         samples = self._samples

@@ -29,6 +29,11 @@ class CallTurns:
         """Whether a call could begin now."""
         return self.taken < self._limit() and not self._waiting
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn."""
+        return len(self._waiting)
+
     async def take(self) -> None:
         """Wait for a turn. Raises HeldBackError when there will be none any more."""
         if self.is_free:

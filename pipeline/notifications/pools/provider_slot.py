@@ -41,8 +41,9 @@ class ProviderSlot:
     """A provider, how many calls it takes, how fast, and whether it is to be left alone.
 
     `gates`: its own rate limit and its sender's, which other slots may share. `weight` 0: a fallback. Mutable
-    state: `in_flight`, `_held_until` (what the provider last asked for), `_refusals` (in a row, of those that
-    ask for no time) and `_refused_at` (the last), those of limit, breaker and gates.
+    state: `in_flight`, `_gates` (one more while an operator has set a rate), `_held_until` (what the provider
+    last asked for), `_refusals` (in a row, of those that ask for no time) and `_refused_at` (the last), those
+    of limit, breaker and gates.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class ProviderSlot:
         self.in_flight = 0
         self.turns = CallTurns(lambda: limit.limit)
         self._provider = provider
-        self._gates = gates
+        self._gates = self._of_settings = gates
+        self._operators: RateGate | None = None
         self._wait_max_s = wait_max_s
         self._latency = metrics.provider_seconds.under(provider.name)
         self._answers = metrics.provider_answers
@@ -75,6 +77,25 @@ class ProviderSlot:
 
     def __repr__(self) -> str:
         return f"ProviderSlot({self.name}: {self.in_flight} in flight, {self.limit!r}, {self.breaker!r})"
+
+    def limit_to(self, *, concurrency: int, rate_per_s: float) -> None:
+        """Have so many calls at once at most, and messages in a second; 0: no rate but the settings'.
+
+        A rate comes on top of the settings', so that it can only be a lower one.
+        """
+        self.limit.cap(concurrency)
+        if not rate_per_s:
+            self._operators = None
+        elif self._operators is None:
+            self._operators = RateGate(rate_per_s, wait_max_s=self._wait_max_s, clock=self._clock)
+        else:
+            self._operators.retune(rate_per_s)
+        self._gates = self._of_settings if self._operators is None else (*self._of_settings, self._operators)
+
+    @property
+    def rate_per_s(self) -> float:
+        """The lowest of its rate limits; 0: none."""
+        return min((gate.rate_per_s for gate in self._gates), default=0.0)
 
     def closed_for_s(self) -> float:
         """Return for how many seconds no message should be claimed for this slot; 0: some may."""

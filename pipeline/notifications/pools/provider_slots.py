@@ -13,6 +13,7 @@ from pipeline.observability.pool_metrics import PoolMetrics
 from pipeline.storage.outbox import Channel
 
 _BUDGET_WAIT_S = 10.0
+_LOOK_AGAIN_S = 0.5  # an operator may have lifted what keeps a slot closed
 
 
 class ProviderSlots:
@@ -81,7 +82,7 @@ class ProviderSlots:
     async def until_open(self) -> None:
         """Return when some slot can be called."""
         while (closed_s := min(slot.closed_for_s() for slot in self.slots)) > 0:
-            await self._clock.sleep(closed_s)
+            await self._clock.sleep(min(closed_s, _LOOK_AGAIN_S))
 
     def _callable(self) -> list[ProviderSlot]:
         """Return the slots that messages are for at the moment."""

@@ -30,6 +30,10 @@ class RateGate:
         """The limit."""
         return self._bucket.rate_per_s
 
+    def retune(self, rate_per_s: float) -> None:
+        """Have another rate from now on, above 0. Who waits already may wait as long as it reckoned."""
+        self._bucket.retune(rate_per_s, self._clock.monotonic())
+
     def wait_s(self) -> float:
         """Return how long a message that came now would wait, in seconds."""
         return self._bucket.wait_s(self._clock.monotonic()) + self._queued / self._bucket.rate_per_s

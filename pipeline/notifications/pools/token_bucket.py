@@ -10,7 +10,7 @@ class TokenBucket:
     """Lets `rate_per_s` through, and no more than `rate_per_s + burst` in any one second.
 
     `burst` is what came in during the last 50 ms, but at least one. Times are seconds of a clock that only
-    grows. Mutable state: `_tokens`, and when they were counted.
+    grows. Mutable state: the rate, `_tokens`, and when they were counted.
     """
 
     __slots__ = ("_counted_at", "_tokens", "burst", "rate_per_s")
@@ -20,6 +20,13 @@ class TokenBucket:
         self.burst = max(1.0, rate_per_s * _BURST_S)
         self._tokens = self.burst
         self._counted_at = now
+
+    def retune(self, rate_per_s: float, now: float) -> None:
+        """Have another rate from now on; what is in the bucket stays, as far as it fits."""
+        self._count(now)
+        self.rate_per_s = rate_per_s
+        self.burst = max(1.0, rate_per_s * _BURST_S)
+        self._tokens = min(self._tokens, self.burst)
 
     def take(self, now: float) -> bool:
         """Take a token; False when there is none."""

@@ -85,7 +85,7 @@ class WorkerPool:
 
     @property
     def waiting(self) -> int:
-        """Claims that nobody has begun."""
+        """Claims that no worker has begun."""
         return len(self._waiting)
 
     def start(self) -> None:
