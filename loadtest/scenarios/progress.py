@@ -35,7 +35,7 @@ class ConsoleAudience:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(f"loadtest: {text}", highlight=False, markup=False)
+        self._console.print(f"loadtest: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def tell(self, sample: Sample, phase: Phase | None) -> None:
         """Show a sample."""

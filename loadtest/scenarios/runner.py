@@ -119,6 +119,7 @@ class Run:
                 cluster=opened.cluster,
                 parts=opened.parts,
                 accounting=accounting,
+                arrivals=arrivals,
                 generator=opened.generator,
                 sightings=sightings,
                 sinks=opened.sinks,
