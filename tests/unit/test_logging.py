@@ -63,3 +63,32 @@ def test_the_text_of_an_error_of_ours_is_logged_and_its_causes_are_named() -> No
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "slot 7: gone" in done.stderr
     assert done.stderr.index("ZeroDivisionError") < done.stderr.index("PostorderError: slot 7")
+
+
+def test_libraries_say_little() -> None:
+    program = (
+        "import logging, sys\n"
+        "from pipeline.observability.logging import configure_logging\n"
+        "configure_logging('debug', 'json')\n"
+        "for name in sys.argv[2:]:\n"
+        "    logging.getLogger(name).info(sys.argv[1])\n"
+        "    logging.getLogger(name).debug(sys.argv[1])\n"
+        "for name in ('aio_pika', 'aiormq.connection', 'aiohttp.access', 'asyncpg', 'twilio', 'mail.log'):\n"
+        "    logging.getLogger(name).warning(sys.argv[1])\n"
+        "logging.getLogger('uvicorn.error').warning('a warning')\n"
+    )
+    names = (
+        "uvicorn.access",
+        "uvicorn.error",
+        "litestar",
+        "aiohttp.access",
+        "aiormq",
+        "asyncio",
+        "httpcore",
+        "jwt",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, CANARY, *names], capture_output=True, text=True, check=True
+    )
+    assert CANARY not in done.stderr
+    assert "a warning" in done.stderr
