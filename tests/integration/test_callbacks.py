@@ -57,13 +57,17 @@ async def test_what_the_provider_says_is_in_the_ledger_and_what_a_forger_says_is
         {"on": "callback", "to": FORGED, "action": "bad_signature"},
     ]
     await bench.twilio("behaviour", {"delivery": {"delay_ms": 10}, "faults": faults})
-    with run_pipeline(**listening):
+    metrics_port = choose_port("management", set())
+    with run_pipeline(**listening, ops_metrics_port=str(metrics_port)):
         await bench.publish(order_to("o-1", PHONE), order_to("o-2", GONE), order_to("o-3", FORGED))
         arrived = await until_state(bench, "delivered", "o-1")
         lost = await until_state(bench, "undelivered", "o-2")
         await bench.twilio("wait?callbacks=9&timeout_s=20")  # three of each message have come to an end
         forged = await sms_row(bench, "o-3")
         status = await bench.until_quiet(3)
+        metrics = await page_of(metrics_port)
+    assert 'postorder_accepted_to_delivered_seconds_count{channel="sms"} 1.0' in metrics
+    assert 'postorder_callbacks_total{kind="status",outcome="not_genuine"}' in metrics
     sids = {sms["to"]: sms["sid"] for sms in await bench.sms()}
     assert (arrived["provider"], arrived["provider_id"]) == ("twilio", sids[PHONE])
     assert arrived["accepted_at"] <= arrived["settled_at"]
@@ -121,6 +125,11 @@ async def test_stop_and_start_from_a_handset_and_one_click_from_a_mail(
                 assert clicked.status == 200
     row = await recipients.show(Channel.EMAIL, "a@example.com")
     assert (row.state, row.reason) == ("out", "unsubscribe")
+
+
+async def page_of(port: int) -> str:
+    async with aiohttp.ClientSession() as http, http.get(f"http://{HOST}:{port}/metrics") as page:
+        return await page.text()
 
 
 async def text_from_handset(bench: Bench, body: str) -> None:
