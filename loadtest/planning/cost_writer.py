@@ -204,9 +204,12 @@ def _of_reshard(file: ReshardFile) -> dict[str, Measured]:
 
 def _of_footprint(file: FootprintFile) -> dict[str, Measured]:
     notes = {
-        "event_bytes": ("bytes", "one event as published"),
+        "event_bytes": ("bytes", "the mean of an order and of an invoice with its document inline"),
         "order_bytes": ("bytes", "tables and indexes of one copy: order, inbox row, SMS and mail"),
-        "invoice_bytes": ("bytes", "tables and indexes of one copy: invoice, inbox row"),
+        "invoice_bytes": (
+            "bytes",
+            "tables and indexes of one copy: invoice with a document of 1 kB, inbox row",
+        ),
         "wal_event_bytes": ("bytes", "WAL of storing an event"),
         "wal_message_bytes": ("bytes", "WAL of sending a message"),
     }

@@ -59,6 +59,14 @@ def verify_here(
     return found
 
 
+def _measured(found: Verification) -> str:
+    if not found.knee_measured:
+        return f"none measured: not even the first step was kept up with ({found.gave_out})"
+    wanted = "as good as wanted" if found.within else f"more than the {ERROR_MAX:.0%} wanted"
+    measured = f"{found.knee_measured:,.0f} measured ({found.gave_out})"
+    return f"{measured}: error {found.error:+.1%}, {wanted}"
+
+
 def print_verification(found: Verification, console: Console) -> None:
     """Print predictions beside what was measured."""
     steps = Table("orders/s", "kept up", "busy, predicted", "measured", "p99 ms, predicted", "measured")
@@ -79,10 +87,6 @@ def print_verification(found: Verification, console: Console) -> None:
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)
-    wanted = "as good as wanted" if found.within else f"more than the {ERROR_MAX:.0%} wanted"
-    console.print(
-        f"knee: {found.knee_predicted:,.0f} orders/s predicted ({found.limit}), {found.knee_measured:,.0f} "
-        f"measured ({found.gave_out}): error {found.error:+.1%}, {wanted}"
-    )
+    console.print(f"knee: {found.knee_predicted:,.0f} orders/s predicted ({found.limit}), {_measured(found)}")
     for problem in found.problems:
         typer.echo(f"postorder: the run was not valid: {problem}", err=True)
