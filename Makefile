@@ -68,11 +68,13 @@ check: setup ## lint, types, import rules
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/render_configuration.py --check
 	@$(BIN)/python scripts/render_contract.py --check
+	@$(BIN)/python scripts/render_api.py --check
 	@$(BIN)/python scripts/render_metrics.py --check
 
 docs: setup ## write the pages that are made from the code
 	@$(BIN)/python scripts/render_configuration.py
 	@$(BIN)/python scripts/render_contract.py
+	@$(BIN)/python scripts/render_api.py
 	@$(BIN)/python scripts/render_metrics.py
 
 format: setup ## format the code and fix what can be fixed safely

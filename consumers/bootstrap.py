@@ -55,8 +55,7 @@ class Process:
             _require_providers(settings)
             # Before anything is connected: what is wrong with a template does not wait for a database.
             self._templates = checked_templates(settings)
-        if Role.PUBLIC in roles and roles != frozenset(Role) and not settings.public.port:
-            raise SettingsError(["public.port: is 0, and --only public needs one"])
+        _require_ports(settings, roles)
         self._settings = settings
         self._roles = roles
         self._clock: Clock = SystemClock()
@@ -192,6 +191,8 @@ class Process:
             )
         if Role.PUBLIC in self._roles and self._settings.public.port:
             services += self._public_services()
+        if Role.API in self._roles and self._settings.api.port:
+            services += self._api_services()
         services += self._steered()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
         return [self._reporter(), self._shard_watch(counts=sends), keeper, *services]
@@ -244,6 +245,17 @@ class Process:
             new_tasks=self._new_tasks,
         )
 
+    def _api_services(self) -> list[Service]:
+        from consumers.api.services import api_services  # noqa: PLC0415  # as above
+
+        return api_services(
+            self._settings,
+            self._cluster,
+            metrics=self._metrics,
+            clock=self._clock,
+            new_tasks=self._new_tasks,
+        )
+
     def _retention(self) -> Retention:
         return Retention(self._cluster, self._settings.retention, clock=self._clock, tasks=self._new_tasks())
 
@@ -253,6 +265,14 @@ def _calm_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
+
+
+def _require_ports(settings: Settings, roles: frozenset[Role]) -> None:
+    """Raise SettingsError for a listener that is asked for by name and has no port."""
+    ports = {Role.PUBLIC: settings.public.port, Role.API: settings.api.port}
+    missing = [] if roles == frozenset(Role) else [role for role in roles & ports.keys() if not ports[role]]
+    if missing:
+        raise SettingsError([f"{role}.port: is 0, and --only {role} needs one" for role in sorted(missing)])
 
 
 def _require_providers(settings: Settings) -> None:

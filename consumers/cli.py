@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from consumers.api_commands import api_app
 from consumers.audit_commands import audit
 from consumers.bounces_commands import bounces_app
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
@@ -44,6 +45,7 @@ app.command()(timeline)
 app.command()(plan)
 app.command()(audit)
 app.add_typer(limits_app, name="limits")
+app.add_typer(api_app, name="api")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(recipients_app, name="recipients")
 app.add_typer(bounces_app, name="bounces")
@@ -78,7 +80,7 @@ def run(
         str,
         typer.Option(
             help="Comma-separated: order-processed, invoice-generated, customer-updated, notifications, "
-            "public."
+            "public, api."
         ),
     ] = "",
     workers: Annotated[

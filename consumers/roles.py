@@ -11,3 +11,4 @@ class Role(StrEnum):
     CUSTOMERS = "customer-updated"
     NOTIFICATIONS = "notifications"
     PUBLIC = "public"
+    API = "api"

@@ -13,6 +13,7 @@ from stack.status import StackStatus
 
 FILE_NAME = "postorder.toml"
 _LINK_SECRET = "public"  # noqa: S105  # the name of a file
+_API_SECRET = "api"  # noqa: S105  # as above
 _SECRET_BYTES = 32
 _SENDER = "+15005550006"  # Twilio's test sender that is always valid
 
@@ -20,7 +21,8 @@ _SENDER = "+15005550006"  # Twilio's test sender that is always valid
 def write_stack_settings(status: StackStatus, folder: Path, *, with_callbacks: bool = False) -> Path:
     """Write the settings file for a stack; return its path.
 
-    `with_callbacks`: the pipeline listens for the emulators' callbacks, and messages ask for them.
+    `with_callbacks`: the pipeline listens for the emulators' callbacks, messages ask for them, and the API
+    listens.
     """
     amqp_url, amqp_password = _without_password(status.amqp_url)
     shards = tomlkit.aot()
@@ -49,20 +51,21 @@ def write_stack_settings(status: StackStatus, folder: Path, *, with_callbacks: b
     )
     path = folder / FILE_NAME
     if with_callbacks:
-        document.update(public=_public_section(path))
+        before = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap() if path.exists() else {}
+        document.update(public=_public_section(before), api=_api_section(before))
     document.add("shards", shards)
     secrets = {"amqp": amqp_password, "postgres": database_password, "twilio": status.twilio.auth_token}
     (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
     for name, secret in secrets.items():
         write_private(folder / "secrets" / name, secret)
-    _write_once(folder / "secrets" / _LINK_SECRET)
+    for name in (_LINK_SECRET, _API_SECRET):
+        _write_once(folder / "secrets" / name)
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
     return path
 
 
-def _public_section(path: Path) -> dict[str, Any]:
-    """Return the listener's section. Its port stays as it was: links with it have been given out."""
-    before = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap() if path.exists() else {}
+def _public_section(before: dict[str, Any]) -> dict[str, Any]:
+    """Return the public listener's section. Its port stays as it was: links with it have been given out."""
     port = before.get("public", {}).get("port") or choose_port("public", set())
     secret_file = f"secrets/{_LINK_SECRET}"
     return {
@@ -71,6 +74,12 @@ def _public_section(path: Path) -> dict[str, Any]:
         "secret_file": secret_file,
         "bounce_secret_file": secret_file,
     }
+
+
+def _api_section(before: dict[str, Any]) -> dict[str, Any]:
+    """Return the API's section. Its port stays as it was, so that a console that is open goes on."""
+    port = before.get("api", {}).get("port") or choose_port("api", set())
+    return {"port": port, "secret_file": f"secrets/{_API_SECRET}"}
 
 
 def _write_once(path: Path) -> None:

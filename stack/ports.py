@@ -24,7 +24,8 @@ PREFERRED = {
     "smtp": 27025,
     "smtp_api": 27026,
     "twilio": 27080,
-    "public": 27081,  # the pipeline's own listener, not a server of the stack
+    "public": 27081,  # the pipeline's own listeners, not servers of the stack
+    "api": 27082,
 }
 _FIRST_ANY = 20_000
 _FIRST_OUTGOING = 32_768  # the kernel's default

@@ -45,3 +45,12 @@ def test_a_users_stack_listens_and_stays_where_it_is(tmp_path: Path) -> None:
 def test_a_tests_stack_does_not(tmp_path: Path) -> None:
     public = load_settings(write_stack_settings(STATUS, tmp_path), {}).public
     assert (public.port, public.base_url) == (0, "")
+
+
+def test_the_api_of_a_users_stack_stays_where_it_is_too(tmp_path: Path) -> None:
+    first = load_settings(write_stack_settings(STATUS, tmp_path, with_callbacks=True), {})
+    assert first.api.port not in {0, first.public.port}
+    assert len(first.api.secret) >= 32
+    assert first.api.secret != first.public.secret
+    assert load_settings(write_stack_settings(STATUS, tmp_path, with_callbacks=True), {}).api == first.api
+    assert load_settings(write_stack_settings(STATUS, tmp_path / "."), {}).api.port == 0

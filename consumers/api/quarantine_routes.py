@@ -1,0 +1,174 @@
+"""The quarantine: what was no valid event, to be looked at, published again, or given up."""
+
+from base64 import b64encode
+from datetime import datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from msgspec import Meta
+
+from consumers.api.access import caller_of
+from consumers.api.callers import Access
+from consumers.api.routes import needs, no_such
+from consumers.quarantine import Worked, dropped_in, found_in, listed_in, quarantines, redriven_in
+from consumers.web.requests import AnyRequest, Refused
+from pipeline.control.audit_log import AuditLog
+from pipeline.events import Reason
+from pipeline.settings import AmqpSettings
+from pipeline.storage.cluster import Cluster
+from pipeline.storage.quarantine import Filter, Quarantined, QuarantineLine, QuarantineState
+
+_BAD_REQUEST: Final = 400
+_IDS_MAX: Final = 100
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
+InState = Annotated[QuarantineState, QueryParameter(name="state", description="Only those in this state.")]
+Queue = Annotated[str | None, QueryParameter(max_length=100, description="Only those from this queue.")]
+Time = Annotated[
+    datetime | None, QueryParameter(description="Last seen at or after this time, before `until`.")
+]
+Before = Annotated[datetime | None, QueryParameter(description="Last seen before this time.")]
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which deliveries are meant, by their whole ids. For more than a hundred there is the command line."""
+
+    ids: Annotated[list[UUID], Meta(min_length=1, max_length=_IDS_MAX)]
+
+
+class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries in quarantine, those seen longest ago first. `more`: there may be more than these."""
+
+    deliveries: list[QuarantineLine]
+    more: bool
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery with what it holds, which is personal data; `body_base64` is what came, byte for byte."""
+
+    shard: str
+    quarantine_id: UUID
+    state: QuarantineState
+    reason: str
+    detail: str
+    queue: str
+    exchange: str
+    routing_key: str
+    content_type: str | None
+    message_id: str | None
+    headers: dict[str, Any]
+    body_base64: str
+    seen: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """How many deliveries were published or dropped, and how many are held all the same, or were not held.
+
+    Held still are those that came again meanwhile, and those on the move to another shard. `problems`: those
+    that cannot be published as they came.
+    """
+
+    done: int
+    still_held: int
+    problems: list[str]
+
+
+def quarantine_routes(cluster: Cluster, amqp: AmqpSettings, audit: AuditLog) -> list[HTTPRouteHandler]:
+    """Return the routes."""
+    return [*_looking_routes(cluster, audit), *_acting_routes(cluster, amqp, audit)]
+
+
+def _looking_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
+    @get("/v1/quarantine", **needs(Access.READ))
+    async def deliveries(  # noqa: PLR0917  # each is a parameter of the query
+        in_state: InState = QuarantineState.HELD,
+        reason: FromQuery[Reason | None] = None,
+        queue: Queue = None,
+        since: Time = None,
+        until: Before = None,
+        limit: Limit = 50,
+    ) -> Deliveries:
+        """List deliveries without what they hold. A time without an offset is refused."""
+        if any(time is not None and time.tzinfo is None for time in (since, until)):
+            raise Refused(_BAD_REQUEST, "since, until: a time needs its offset, such as Z")
+        if "\0" in (queue or ""):
+            raise Refused(_BAD_REQUEST, "queue: is not valid")
+        wanted = Filter(
+            states=(in_state,), reason=reason and reason.value, queue=queue, since=since, until=until
+        )
+        found = await listed_in(quarantines(cluster), wanted, limit)
+        return Deliveries(deliveries=found, more=len(found) == limit)
+
+    @get("/v1/quarantine/{quarantine_id:str}", **needs(Access.OPERATE, 404))
+    async def delivery(request: AnyRequest, quarantine_id: FromPath[str]) -> Delivery:
+        """Return a delivery with headers and body: who looked is on record."""
+        try:
+            whole = UUID(quarantine_id)
+        except ValueError:
+            raise no_such("delivery") from None
+        wanted = Filter(states=tuple(QuarantineState), ids=(whole.hex,))
+        async with audit.action(f"api {caller_of(request).subject}", "quarantine.show", str(whole)):
+            found = await found_in(quarantines(cluster), wanted, 1)
+        if not found:
+            raise no_such("delivery")
+        return _delivery(found[0])
+
+    return [deliveries, delivery]
+
+
+def _acting_routes(cluster: Cluster, amqp: AmqpSettings, audit: AuditLog) -> list[HTTPRouteHandler]:
+    @post("/v1/quarantine/redrive", status_code=200, **needs(Access.OPERATE, 415))
+    async def redrive(request: AnyRequest, data: JSONBody[Chosen]) -> Done:
+        """Publish held deliveries again, as they came. Safe to repeat; what is still bad is held again."""
+        ids = tuple(dict.fromkeys(one.hex for one in data.ids))
+        actor = f"api {caller_of(request).subject}"
+        async with audit.action(actor, "quarantine.redrive", _target(ids), " ".join(ids)[:2000]) as action:
+            worked = await redriven_in(amqp, quarantines(cluster), Filter(ids=ids))
+            action.detail = f"{worked.done} of {len(ids)}"
+        return _done(worked)
+
+    @post("/v1/quarantine/drop", status_code=200, **needs(Access.ADMIN, 415))
+    async def drop(request: AnyRequest, data: JSONBody[Chosen]) -> Done:
+        """Give held deliveries up. Their rows stay until retention, and are no longer listed as held."""
+        ids = tuple(dict.fromkeys(one.hex for one in data.ids))
+        actor = f"api {caller_of(request).subject}"
+        async with audit.action(actor, "quarantine.drop", _target(ids), " ".join(ids)[:2000]) as action:
+            worked = await dropped_in(quarantines(cluster), Filter(ids=ids))
+            action.detail = f"{worked.done} of {len(ids)}"
+        return _done(worked)
+
+    return [redrive, drop]
+
+
+def _target(ids: tuple[str, ...]) -> str:
+    return ids[0] if len(ids) == 1 else f"{len(ids)} deliveries, {ids[0]} first"
+
+
+def _done(worked: Worked) -> Done:
+    return Done(done=worked.done, still_held=worked.still_held, problems=worked.problems)
+
+
+def _delivery(one: Quarantined) -> Delivery:
+    return Delivery(
+        shard=one.shard,
+        quarantine_id=one.quarantine_id,
+        state=one.state,
+        reason=one.reason,
+        detail=one.detail,
+        queue=one.queue,
+        exchange=one.exchange,
+        routing_key=one.routing_key,
+        content_type=one.content_type,
+        message_id=one.message_id,
+        headers=one.headers,
+        body_base64=b64encode(one.body).decode(),
+        seen=one.seen,
+        first_seen_at=one.first_seen_at,
+        last_seen_at=one.last_seen_at,
+    )
