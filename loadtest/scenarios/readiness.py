@@ -18,7 +18,7 @@ from loadtest.scenarios.samples import Sampler
 from loadtest.scenarios.scenario import LoadTestError, Part
 from loadtest.scenarios.stand_ins import StandIns
 from loadtest.scenarios.target import Target
-from loadtest.sinks import Sinks
+from loadtest.sinks import SinkError, Sinks
 from pipeline.errors import PostorderError
 from pipeline.storage.cluster import Cluster
 
@@ -96,7 +96,7 @@ async def until_quiet(
             log.warning("loadtest.not_quiet", waiting=waiting)
             return False
         await asyncio.sleep(_POLL_S)
-    await _until_called_back(opened)
+    await _until_called_back(opened, min(stalled_s, _CALLBACKS_S))
     return True
 
 
@@ -115,10 +115,15 @@ async def _waiting(opened: Opened, sampler: Sampler, *, sends: bool) -> int | No
     return sum(queues.values()) + messages + unseen
 
 
-async def _until_called_back(opened: Opened) -> None:
+async def _until_called_back(opened: Opened, stalled_s: float) -> None:
+    """Wait for the callbacks of what was sent, as long as they come: they are posted behind the messages."""
     if opened.stand_ins is None:
         return
-    with suppress(TimeoutError):  # what does not come is missing from the figures
-        async with asyncio.timeout(_CALLBACKS_S):
-            while await opened.stand_ins.pending_callbacks():  # noqa: ASYNC110  # another program's state
-                await asyncio.sleep(_POLL_S)
+    seen, moved = None, time.monotonic()
+    with suppress(SinkError):  # what does not come is missing from the figures
+        while pending := await opened.stand_ins.pending_callbacks():
+            if pending != seen:
+                seen, moved = pending, time.monotonic()
+            elif time.monotonic() - moved > stalled_s:
+                return
+            await asyncio.sleep(_POLL_S)

@@ -3,16 +3,19 @@
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.scenarios.knee import Knee
 from loadtest.scenarios.page import verdict_of
-from loadtest.scenarios.plots import label_of
+from loadtest.scenarios.plots import WAYS, label_of
 from loadtest.scenarios.report import Report
 
 
 def print_summary(report: Report, console: Console) -> None:
     """Print the verdict, the phases, the bottleneck and what does not add up."""
-    _latencies(report, console)
-    if report.knee is not None:
+    if report.knee is None:
+        _latencies(report, console)
+    else:
         knee = report.knee
+        _steps(knee, console)
         console.print(
             f"knee: {knee.orders_per_s:,.0f} orders/s, {knee.events_per_s:,.0f} events/s; a minute: "
             f"{knee.orders_per_min:,.0f} orders, {knee.invoices_per_min:,.0f} invoices, "
@@ -44,20 +47,24 @@ def print_summary(report: Report, console: Console) -> None:
 
 def _latencies(report: Report, console: Console) -> None:
     table = Table("phase", "planned to", title="Latency, ms", title_justify="left")
-    for name in ("came", "missing", "p50", "p99", "p99.9", "max"):
-        table.add_column(name, justify="right")
+    for name in ("came", "missing", "p50", "p99", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
     for phase in report.phases:
-        if not phase.measured:
-            continue
-        for way, latency in phase.latencies.items():
-            table.add_row(
-                phase.name,
-                label_of(way),
-                f"{latency.count:,}",
-                f"{latency.missing:,}",
-                *(
-                    f"{value:,.1f}"
-                    for value in (latency.p50_ms, latency.p99_ms, latency.p999_ms, latency.max_ms)
-                ),
-            )
+        for way, latency in phase.latencies.items() if phase.measured else ():
+            if way in WAYS:
+                values = (latency.p50_ms, latency.p99_ms, latency.max_ms)
+                counts = (f"{latency.count:,}", f"{latency.missing:,}")
+                table.add_row(phase.name, label_of(way), *counts, *(f"{value:,.1f}" for value in values))
+    console.print(table)
+
+
+def _steps(knee: Knee, console: Console) -> None:
+    table = Table("orders/s", title="Steps", title_justify="left")
+    for name in ("orders open, s", "SMS, s", "mails, s", "p99, ms"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for step in knee.steps:
+        lags = (f"{step.lag_s.get(name, 0.0):.1f}" for name in ("committed", "sms", "mail"))
+        words = "; ".join(step.broken) or "sustained"
+        table.add_row(f"{step.orders_per_s:,.0f}", *lags, f"{step.p99_ms:,.0f}", words)
     console.print(table)
