@@ -18,6 +18,7 @@ from loadtest.scenarios.observation import Observation, Span
 from loadtest.scenarios.samples import Sample
 
 WINDOW_S = 5.0
+_BY_SHARD = ("committed", "sms_accepted", "mail_accepted")
 _MB_PER_H_FROM_S = 300.0
 
 
@@ -124,8 +125,10 @@ def _latencies(
         if (found := latency_of(chosen)) is not None:
             yield name, found
     for place, shard in enumerate(seen.traces.shards):
-        if (found := latency_of(ways["committed"][inside & (seen.traces.shard == place)])) is not None:
-            yield f"committed_{shard}", found
+        for name in _BY_SHARD:
+            chosen = ways[name][inside & (seen.traces.shard == place)] if name in ways else np.zeros(0)
+            if (found := latency_of(chosen)) is not None:
+                yield f"{name}_{shard}", found
 
 
 def _is_followed(seen: Observation) -> np.ndarray:
