@@ -75,6 +75,13 @@ def test_redeliveries_are_no_fault_and_hide_none() -> None:
     assert any("2 published events are nowhere" in problem for problem in lost.problems())
 
 
+def test_what_is_of_unknown_outcome_is_not_lost() -> None:
+    assert found(unknown=4, unaccepted=4).problems() == []
+    assert any(
+        "1 messages were accepted by nobody" in text for text in found(unknown=3, unaccepted=4).problems()
+    )
+
+
 def test_what_was_not_confirmed_may_be_there_or_not() -> None:
     unsure = PUBLISHED._replace(unconfirmed=3)
     assert found(unsure).problems() == []

@@ -27,6 +27,7 @@ from loadtest.scenarios.scenario import (
 )
 from loadtest.scenarios.target import running_target
 from loadtest.scenarios.thresholds import threshold_of
+from pipeline.settings import load_settings
 from stack.smtp.behaviour import SmtpBehaviour
 from stack.twilio.behaviour import Behaviour
 
@@ -50,8 +51,9 @@ def settings(folder: Path, sms: str = "https://api.twilio.com", email: str = "12
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
-def test_every_scenario_hangs_together(scenario: Scenario) -> None:
+def test_every_scenario_hangs_together(scenario: Scenario, tmp_path: Path) -> None:
     checked(scenario)
+    load_settings(settings(tmp_path), {**scenario.settings})
     names = [phase.name for phase in scenario.phases]
     assert len(set(names)) == len(names)
     assert any(phase.measured for phase in scenario.phases)
