@@ -120,6 +120,10 @@ class EventPublisher:
                 raise BrokerUnavailableError(explain(error, self._settings)) from error
             return self._exchange
 
+    async def close(self) -> None:
+        """Close the connection; the next publish opens another."""
+        await self._close()
+
     async def _close(self) -> None:
         connection, self._connection, self._exchange = self._connection, None, None
         await close_quietly(connection, self._settings)

@@ -10,16 +10,18 @@ from uuid import UUID
 
 import msgspec
 from real_stack import Bench
+from vendor_posts import SECRETS
 
 from consumers.public.services import Sinks, public_listener
 from consumers.web.server import Listener
+from pipeline.adapters.mapping import Adapted
 from pipeline.clock import SystemClock
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.callbacks.seals import Seals
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.notifications.mail.bounces import Bounce
 from pipeline.observability.metrics import Metrics
-from pipeline.settings import PublicSettings, Settings, ShardSettings, SmsSettings
+from pipeline.settings import PublicSettings, Settings, ShardSettings, SmsSettings, WebhookSettings
 from pipeline.storage.effects import ProviderStatus
 from pipeline.storage.standing import Said
 from stack.twilio.signature import sign
@@ -52,6 +54,7 @@ class Remembered:
         self.unsubscribed: list[UUID] = []
         self.bounces: list[bytes] = []
         self.reported: list[Bounce] = []
+        self.events: list[Adapted] = []
         self.failure: Exception | None = None
         self.go = asyncio.Event()
         self.go.set()
@@ -85,6 +88,10 @@ class Remembered:
     async def take_reports(self, reports: Sequence[Bounce]) -> None:
         await self._wait()
         self.reported += reports
+
+    async def publish_events(self, events: Sequence[Adapted]) -> None:
+        await self._wait()
+        self.events += events
 
 
 class Site:
@@ -186,7 +193,7 @@ def parse_reply(raw: bytes) -> Reply:
     return Reply(int(first.split(" ")[1]), headers, body)
 
 
-def public_settings(**changes: Any) -> Settings:
+def public_settings(webhooks: dict[str, Any] | None = None, **changes: Any) -> Settings:
     """Settings with a listener on a free port."""
     public = PublicSettings(
         base_url=BASE_URL,
@@ -200,6 +207,7 @@ def public_settings(**changes: Any) -> Settings:
         shards=(ShardSettings(name="shard0", primary="postgresql://u@127.0.0.1:1/d"),),
         sms=SmsSettings(account_sid=ACCOUNT, auth_token=TOKEN),
         public=msgspec.structs.replace(public, **changes),
+        webhooks=WebhookSettings(**{**SECRETS, **(webhooks or {})}),
     )
 
 
@@ -216,6 +224,7 @@ async def running_site(**changes: Any) -> AsyncIterator[Site]:
             unsubscribe=remembered.unsubscribe,
             take_bounce=remembered.take_bounce,
             take_reports=remembered.take_reports,
+            publish_events=remembered.publish_events,
         ),
         metrics=metrics,
         clock=SystemClock(),

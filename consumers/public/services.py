@@ -12,13 +12,16 @@ import structlog
 from litestar.handlers import HTTPRouteHandler
 
 from consumers.public.bounce_routes import TakeBounce, bounce_routes
+from consumers.public.event_desk import EventDesk
 from consumers.public.site import public_site
 from consumers.public.twilio_routes import TwilioRequests, twilio_routes
 from consumers.public.unsubscribe_page import UnsubscribePage
 from consumers.public.unsubscribe_routes import Unsubscribe, unsubscribe_routes
+from consumers.public.webhooks import vendor_routes
 from consumers.web.gate import Gate, Rules
 from consumers.web.requests import Patience
 from consumers.web.server import Listener
+from pipeline.adapters.mapping import Adapted
 from pipeline.clock import Clock
 from pipeline.lifecycle import Service, Tasks
 from pipeline.notifications.callbacks.replays import Replays
@@ -43,6 +46,7 @@ from pipeline.storage.standing import RecipientState, Said
 log = structlog.get_logger(__name__)
 
 _OUTCOMES: Final = {
+    HTTPStatus.UNAUTHORIZED: "not_genuine",
     HTTPStatus.FORBIDDEN: "not_genuine",
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "not_found",
@@ -57,6 +61,8 @@ _ONCE: Final = frozenset(
         *(b"webhook-id", b"webhook-signature", b"webhook-timestamp", b"x-twilio-signature"),
         b"x-twilio-email-event-webhook-signature",
         b"x-twilio-email-event-webhook-timestamp",
+        *(b"x-shopify-hmac-sha256", b"x-shopify-webhook-id", b"x-shopify-topic", b"x-shopify-shop-domain"),
+        *(b"stripe-signature", b"x-square-hmacsha256-signature"),
     }
 )
 _KINDS: Final = {
@@ -65,8 +71,12 @@ _KINDS: Final = {
     b"/unsubscribe/": "unsubscribe",
     b"/mail/bounces": "bounce",
     b"/mail/events/": "bounce",
+    b"/webhooks/": "webhook",
 }
 
+
+PublishEvents = Callable[[Sequence[Adapted]], Awaitable[None]]
+"""Returns when events are in a queue for good. Raises retryable errors."""
 
 TakeReports = Callable[[Sequence[Bounce]], Awaitable[object]]
 """Takes what relays report of mails; durable on return. Raises retryable errors."""
@@ -80,6 +90,7 @@ class Sinks(msgspec.Struct, frozen=True, kw_only=True):
     unsubscribe: Unsubscribe
     take_bounce: TakeBounce
     take_reports: TakeReports
+    publish_events: PublishEvents
 
 
 def public_services(
@@ -105,14 +116,16 @@ def public_services(
     async def unsubscribe(key: UUID) -> None:
         await recipients.set_key(key, Channel.EMAIL, Said(RecipientState.OUT, "unsubscribe"))
 
+    desk = EventDesk(settings.amqp, settings.webhooks, clock=clock, tasks=new_tasks())
     sinks = Sinks(
         apply=book.apply,
         set_recipient=recipients.set,
         unsubscribe=unsubscribe,
         take_bounce=bounces.take,
         take_reports=bounces.take_reports,
+        publish_events=desk.publish,
     )
-    return [book, public_listener(settings, sinks, metrics=metrics, clock=clock, tasks=new_tasks())]
+    return [desk, book, public_listener(settings, sinks, metrics=metrics, clock=clock, tasks=new_tasks())]
 
 
 def _applied_to(cluster: Cluster, metrics: Metrics) -> Apply:
@@ -174,6 +187,7 @@ def _routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHan
             bytes_max=public.bounce_bytes_max,
         ),
         *_relay_routes(settings, sinks.take_reports, clock, patience),
+        *vendor_routes(settings, sinks.publish_events, clock, patience),
     ]
 
 

@@ -23,6 +23,7 @@ from pipeline.settings.sections import SECRETS, SECTIONS, Settings
 from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
 from pipeline.settings.traces import TraceSettings
+from pipeline.settings.webhooks import WebhookSettings
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -48,5 +49,6 @@ __all__ = [
     "SmsSettings",
     "StorageSettings",
     "TraceSettings",
+    "WebhookSettings",
     "load_settings",
 ]

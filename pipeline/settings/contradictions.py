@@ -11,8 +11,10 @@ from pipeline.settings.pools import SlotSettings
 from pipeline.settings.public import PublicSettings
 from pipeline.settings.sections import Settings
 from pipeline.settings.sms import SmsSettings
+from pipeline.settings.webhooks import WebhookSettings
 
 SECRET_CHARS_MIN = 32
+_VENDOR_SECRET_CHARS_MIN = 16  # vendors make them; none is shorter
 
 
 def contradictions(settings: Settings) -> list[str]:
@@ -40,6 +42,7 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.rules.quiet_kinds and settings.rules.quiet_from == settings.rules.quiet_until:
         problems.append("rules.quiet_from, rules.quiet_until: are equal, so that nothing would ever be sent")
     problems += _public_problems(settings.public)
+    problems += _webhook_problems(settings.webhooks)
     problems += _allocator_problems(settings)
     problems += _api_problems(settings.api)
     return problems + _trace_problems(settings)
@@ -236,6 +239,15 @@ def _allocator_problems(settings: Settings) -> list[str]:
         f"allocator.{low}: must not be more than allocator.{high}"
         for low, high in pairs
         if getattr(allocator, low) > getattr(allocator, high)
+    ]
+
+
+def _webhook_problems(webhooks: WebhookSettings) -> list[str]:
+    secrets = {name: getattr(webhooks, name) for name in webhooks.__struct_fields__ if "_secret" in name}
+    return [
+        f"webhooks.{name}: must have {_VENDOR_SECRET_CHARS_MIN} characters or more"
+        for name, secret in secrets.items()
+        if 0 < len(secret) < _VENDOR_SECRET_CHARS_MIN
     ]
 
 

@@ -21,6 +21,7 @@ from pipeline.settings.rules import RuleSettings
 from pipeline.settings.sms import SmsSettings
 from pipeline.settings.storage import ReadSettings, RetentionSettings, ShardSettings, StorageSettings
 from pipeline.settings.traces import TraceSettings
+from pipeline.settings.webhooks import WebhookSettings
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     effects: EffectSettings = EffectSettings()
     rules: RuleSettings = RuleSettings()
     public: PublicSettings = PublicSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     api: ApiSettings = ApiSettings()
     ops: OpsSettings = OpsSettings()
     allocator: AllocatorSettings = AllocatorSettings()
@@ -57,6 +59,12 @@ SECRETS = {
     "bounce_secret",
     "bounce_secret_previous",
     "twilio_token_other",
+    "shopify_secret",
+    "shopify_secret_previous",
+    "stripe_secret",
+    "stripe_secret_previous",
+    "square_secret",
+    "square_secret_previous",
     "authorization",
 }
 PRIVATE_KEYS = {"dkim_key"}  # secrets whose file must be readable by its owner alone
