@@ -7,6 +7,7 @@ import psutil
 
 from consumers.allocator.messages import WorkerWord
 from consumers.allocator.worker import Worker
+from consumers.topology import WORK_QUEUES
 from pipeline.allocation.bounds import Allocation
 from pipeline.allocation.observation import Channel, Observation
 from pipeline.observability.readings import labelled, total
@@ -47,7 +48,6 @@ class Observer:
         spans = [span for worker in running if (span := self._span(worker, now)) is not None]
         words = [worker.word for worker in running if worker.word is not None]
         held = sum(_held(word) for word in words)
-        window = sum(total(word.readings, "prefetch_deliveries") for word in words)
         batches = sum(span.gained("batch_events_count") for span in spans)
         writes = sum(span.gained("write_seconds_count") for span in spans)
         return Observation(
@@ -58,7 +58,7 @@ class Observer:
             settled_per_s=sum(span.per_s("events_total") + span.per_s("parked_total") for span in spans),
             worker_cpu=sum(span.cpu for span in spans) / max(1, len(spans)),
             machine_cpu=self._machine_cpu(),
-            window_used=min(1.0, sum(_open(word) for word in words) / window) if window else 0.0,
+            window_used=max((_window_used(words, queue) for queue in WORK_QUEUES), default=0.0),
             lanes=_mean(_lanes(word) for word in words),
             batch_fill=sum(s.gained("batch_events_sum") for s in spans) / max(1.0, batches * given.batch_max),
             write_s=sum(s.gained("write_seconds_sum") for s in spans) / writes if writes else None,
@@ -113,6 +113,13 @@ def _held(word: WorkerWord) -> float:
 
 def _open(word: WorkerWord) -> float:
     return total(word.readings, "open_deliveries")
+
+
+def _window_used(words: Sequence[WorkerWord], queue: str) -> float:
+    """Return the share of a queue's window that is unsettled, over all workers. Each queue has its own."""
+    window = sum(labelled(word.readings, "prefetch_deliveries").get(queue, 0.0) for word in words)
+    unsettled = sum(labelled(word.readings, "open_deliveries").get(queue, 0.0) for word in words)
+    return min(1.0, unsettled / window) if window else 0.0
 
 
 def _lanes(word: WorkerWord) -> float:

@@ -49,13 +49,21 @@ def test_rates_are_those_since_the_last_look_over_all_workers() -> None:
 
 def test_what_waits_is_where_the_workers_are_now() -> None:
     observer, first, second = Observer(), Said(1), Said(2)
-    first.says(
-        0, 0, open_deliveries__q=80, prefetch_deliveries__q=100, buffered_events=90, lane_events__s0=100
-    )
-    second.says(0, 0, open_deliveries__q=20, prefetch_deliveries__q=100, buffered_events=5, lane_events__s0=0)
+    taken, window = (f"{name}_deliveries__order-processed" for name in ("open", "prefetch"))
+    first.says(0, 0, **{taken: 80, window: 100}, buffered_events=90, lane_events__s0=100)
+    second.says(0, 0, **{taken: 20, window: 100}, buffered_events=5, lane_events__s0=0)
     seen = look(observer, 0, first, second, ready=7)
     assert (seen.ready, seen.held, seen.window_used, seen.lanes) == (7, 110, 0.5, 1.0)
     assert look(observer, 1, first, second, ready=None).ready is None
+
+
+def test_the_window_is_that_of_the_fullest_queue_and_strays_have_none() -> None:
+    worker = Said(1)
+    names = ("order-processed", "invoice-generated", "dead-letters")
+    unsettled = dict(zip((f"open_deliveries__{name}" for name in names), (95, 0, 10), strict=True))
+    windows = dict(zip((f"prefetch_deliveries__{name}" for name in names), (100, 100, 10), strict=True))
+    worker.says(0, 0, **unsettled, **windows)
+    assert look(Observer(), 0, worker).window_used == 0.95
 
 
 def test_batches_are_judged_by_those_since_the_last_look() -> None:
