@@ -35,10 +35,10 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     `at_s`: of a monotonic clock. `ready`: messages in the queues, None when the broker does not say. `held`:
     taken from the broker and not settled. `settled_per_s`: events made durable, by all workers. `running`:
-    workers that were up at both looks. `worker_cpu`: of one core, the mean of the workers.
-    `machine_cpu`: the share of all CPUs that is busy. `window_used`: unsettled deliveries as a share of what the
-    prefetch allows, of the queue with most. `lanes`: batches that wait in the fullest lane. `batch_fill`: events of a batch as a share of the
-    most it may have. `write_s`: a transaction's mean time; None: there was none.
+    workers that were up at both looks. `worker_cpu`: of one core, the mean of the workers. `machine_cpu`: the
+    share of all CPUs that is busy. `window_used`: unsettled deliveries as a share of what the prefetch
+    allows, of the queue with most. `lanes`: batches that wait in the fullest lane. `batch_fill`: events of a
+    batch as a share of the most it may have. `write_s`: a transaction's mean time; None: there was none.
     """
 
     at_s: float
