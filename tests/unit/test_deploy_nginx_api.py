@@ -1,4 +1,4 @@
-"""nginx in front of the API, by a real nginx where Debian's package is installed: it takes the configuration."""
+"""nginx in front of the API: a real nginx takes the configuration, where Debian's package is installed."""
 
 import shutil
 import subprocess
