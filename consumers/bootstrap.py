@@ -16,6 +16,7 @@ from consumers.ops.port import OpsPort
 from consumers.order_processed import order_processed_consumer
 from consumers.process_parts import ProcessParts, metric_counts
 from consumers.roles import Role
+from consumers.tracing import tracing_of
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
 from pipeline.control.report_board import ReportBoard
@@ -71,6 +72,13 @@ class Process:
             self._parts.extra["allocator"] = steering.report
         self._stopping = asyncio.Event()
         self._crashed = False
+        self._tracing = tracing_of(
+            settings.traces,
+            roles=roles,
+            metrics=self._metrics,
+            clock=self._clock,
+            new_tasks=self._new_tasks,
+        )
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, then drain. 0: drained; 1: crashed or not drained in time."""
@@ -156,6 +164,7 @@ class Process:
     def _services(self) -> list[Service]:
         """Return the services of the roles, most downstream first."""
         sends = Role.NOTIFICATIONS in self._roles
+        tracing = self._tracing
         news = OutboxNews(self._cluster, listens=sends, clock=self._clock, tasks=self._new_tasks())
         services: list[Service] = [news]
         if sends:
@@ -163,6 +172,7 @@ class Process:
                 self._settings,
                 self._cluster,
                 templates=self._templates,
+                put=tracing.put if tracing else None,
                 news=news,
                 metrics=self._metrics,
                 clock=self._clock,
@@ -185,6 +195,7 @@ class Process:
                 clock=self._clock,
                 new_tasks=self._new_tasks,
                 on_committed=news.tell,
+                traces=tracing.batches if tracing else None,
                 knobs=self._knobs,
                 parts=self._parts.fields,
                 readiness=self._readiness,
@@ -195,7 +206,8 @@ class Process:
             services += self._api_services()
         services += self._steered()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
-        return [self._reporter(), self._shard_watch(counts=sends), keeper, *services]
+        first = [tracing.service] if tracing else []
+        return [*first, self._reporter(), self._shard_watch(counts=sends), keeper, *services]
 
     def _reporter(self) -> Reporter:
         return Reporter(
@@ -243,6 +255,7 @@ class Process:
             metrics=self._metrics,
             clock=self._clock,
             new_tasks=self._new_tasks,
+            put=self._tracing.put if self._tracing else None,
         )
 
     def _api_services(self) -> list[Service]:

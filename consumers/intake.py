@@ -9,6 +9,7 @@ from consumers.process_parts import Parts, intake_part
 from consumers.strays import stray_consumers
 from consumers.watchdog import Watchdog
 from pipeline.clock import Clock
+from pipeline.ingest.batch_traces import BatchTraces
 from pipeline.ingest.batcher import Batcher, Item, Lane
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.entries import EntryBuilder
@@ -36,6 +37,7 @@ def intake_services(
     on_committed: Callable[[str], None],
     knobs: Knobs,
     parts: Parts,
+    traces: BatchTraces | None = None,
     readiness: Readiness,
 ) -> list[Service]:
     """Return parking, processor, consumers and their watchdog, most downstream first.
@@ -54,6 +56,7 @@ def intake_services(
         clock=clock,
         tasks=new_tasks(),
         on_committed=on_committed,
+        traces=traces,
     )
     cluster.on_added.append(lambda shard: processor.add_shard(shard.name))
     cluster.on_map.append(processor.resort)
@@ -84,6 +87,7 @@ def new_processor(
     clock: Clock,
     tasks: Tasks,
     on_committed: Callable[[str], None],
+    traces: BatchTraces | None = None,
 ) -> Processor:
     """Return a processor that writes to every shard of the cluster."""
     intake = settings.intake
@@ -106,6 +110,7 @@ def new_processor(
             refresh=cluster.refresh,
             route=route,
             tasks=tasks,
+            traces=traces,
         )
 
     processor = Processor(

@@ -1,6 +1,6 @@
 """Flow two put together: a relay for each channel with its provider, and the reconciler."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from consumers.process_parts import Parts
@@ -28,7 +28,9 @@ from pipeline.notifications.inquiry import Inquiry
 from pipeline.notifications.mail.documents import DocumentFetcher
 from pipeline.notifications.mail.lint import check as check_templates
 from pipeline.notifications.mail.templates import Templates, templates_of
+from pipeline.notifications.message_traces import Put, TracedDispatcher, TracedSender
 from pipeline.notifications.pools.pool_report import pool_report
+from pipeline.notifications.pools.provider_slot import Sender
 from pipeline.notifications.pools.provider_slots import ProviderSlots
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.receipts import ReceiptBook
@@ -46,7 +48,7 @@ _GATHER_S = 0.005  # receipts are gathered for this long, so that one transactio
 
 
 class Providers:
-    """The connections to the world outside. The most downstream service: open as long as anything sends."""
+    """The connections to the world outside, open as long as anything sends. `put` takes spans; None: none."""
 
     name = "providers"
 
@@ -57,6 +59,8 @@ class Providers:
         clock: Clock,
         templates: Templates,
         complete: Callable[[Claim], Awaitable[Claim]],
+        *,
+        put: Put | None,
     ) -> None:
         self._sms = sms_providers(settings)
         self._email = email_providers(settings, clock)
@@ -69,8 +73,8 @@ class Providers:
         sms = SmsComposition(settings.sms, callback_url=links.status_callback)
         self.composer = Composer(templates, self._documents, complete, sms, links.unsubscribe)
         maker = SlotMaker(settings.pools, metrics, clock)
-        self.sms = maker.sms(sms_sections(settings), self._sms)
-        self.email = maker.email(email_sections(settings), self._email)
+        self.sms = maker.sms(sms_sections(settings), _traced(self._sms, put))
+        self.email = maker.email(email_sections(settings), _traced(self._email, put))
 
     @property
     def all_sms(self) -> tuple[TwilioProvider, ...]:
@@ -92,6 +96,10 @@ class Providers:
         await self._documents.close()
 
 
+def _traced(providers: Mapping[str, Sender], put: Put | None) -> Mapping[str, Sender]:
+    return providers if put is None else {name: TracedSender(one, put) for name, one in providers.items()}
+
+
 def checked_templates(settings: Settings) -> Templates:
     """Return the templates. Raises SettingsError when something is wrong with them."""
     templates = templates_of(settings.notifications)
@@ -109,11 +117,12 @@ def notification_services(
     clock: Clock,
     new_tasks: Callable[[], Tasks],
     parts: Parts,
+    put: Put | None = None,
 ) -> list[Service]:
-    """Return the services, most downstream first. `parts`: of the report."""
+    """Return the services, most downstream first. `parts`: of the report. `put` takes spans."""
     book, persons = _contacts(settings, cluster, clock, new_tasks)
     rules = sending_rules(settings, cluster, metrics, clock, new_tasks)
-    providers = Providers(settings, metrics, clock, templates, book.complete)
+    providers = Providers(settings, metrics, clock, templates, book.complete, put=put)
 
     async def check(claim: Claim, message: Any) -> None:
         if settings.rules.quiet_kinds:  # they go by the person's number and country, which the book knows
@@ -125,19 +134,20 @@ def notification_services(
 
     def relay(channel: Channel, compose: Callable[[Claim], Awaitable[Any]], slots: ProviderSlots) -> Relay:
         notifications = settings.notifications
+        dispatcher = Dispatcher(
+            compose=compose,
+            check=check,
+            send=slots.send,
+            leave_out=leave_out,
+            settle=rules.settled,
+            retry=Backoff(base_s=notifications.retry_base_s, ceiling_s=notifications.retry_ceiling_s),
+            attempts_max=notifications.attempts_max,
+            clock=clock,
+        )
         return Relay(
             channel,
             cluster=cluster,
-            dispatcher=Dispatcher(
-                compose=compose,
-                check=check,
-                send=slots.send,
-                leave_out=leave_out,
-                settle=rules.settled,
-                retry=Backoff(base_s=notifications.retry_base_s, ceiling_s=notifications.retry_ceiling_s),
-                attempts_max=notifications.attempts_max,
-                clock=clock,
-            ),
+            dispatcher=dispatcher if put is None else TracedDispatcher(dispatcher, put),
             receipts=ReceiptBook(
                 channel, cluster, gather_s=_GATHER_S, metrics=metrics, clock=clock, tasks=new_tasks()
             ),

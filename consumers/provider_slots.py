@@ -1,11 +1,11 @@
 """The providers that the settings name, each behind its limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipeline.clock import Clock
 from pipeline.notifications.pools.adaptive_limit import AdaptiveLimit
 from pipeline.notifications.pools.breaker import Breaker
-from pipeline.notifications.pools.provider_slot import ProviderSlot
+from pipeline.notifications.pools.provider_slot import ProviderSlot, Sender
 from pipeline.notifications.pools.provider_slots import ProviderSlots
 from pipeline.notifications.pools.rate_gate import RateGate, RecipientRates
 from pipeline.notifications.pools.retry_budget import RetryBudget
@@ -56,7 +56,7 @@ class SlotMaker:
         self._clock = clock
         self._senders: dict[str, RateGate] = {}
 
-    def sms(self, sections: dict[str, SmsSettings], providers: dict[str, TwilioProvider]) -> ProviderSlots:
+    def sms(self, sections: dict[str, SmsSettings], providers: Mapping[str, Sender]) -> ProviderSlots:
         """Return the slots of SMS."""
         slots = [
             self._slot(providers[name], section, sender=section.messaging_service_sid or section.from_number)
@@ -64,7 +64,7 @@ class SlotMaker:
         ]
         return self._channel(Channel.SMS, slots, self._pools.sms_per_recipient_minute)
 
-    def email(self, sections: dict[str, EmailSettings], providers: dict[str, SmtpProvider]) -> ProviderSlots:
+    def email(self, sections: dict[str, EmailSettings], providers: Mapping[str, Sender]) -> ProviderSlots:
         """Return the slots of e-mail."""
         slots = [
             self._slot(providers[name], section, sender=section.from_address)
@@ -92,9 +92,7 @@ class SlotMaker:
             clock=self._clock,
         )
 
-    def _slot(
-        self, provider: TwilioProvider | SmtpProvider, section: SlotSettings, *, sender: str
-    ) -> ProviderSlot:
+    def _slot(self, provider: Sender, section: SlotSettings, *, sender: str) -> ProviderSlot:
         pools = self._pools
         return ProviderSlot(
             provider,

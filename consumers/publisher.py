@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from itertools import count
 from types import TracebackType
 from typing import Self
@@ -50,12 +51,21 @@ class EventPublisher:
     ) -> None:
         await self._close()
 
-    async def publish_event(self, event: Event) -> None:
+    async def publish_event(self, event: Event, headers: Mapping[str, str] | None = None) -> None:
         """Publish an event made from `pipeline.events`. See `publish`."""
-        await self.publish(msgspec.json.encode(event), type_of(event))
+        await self.publish(msgspec.json.encode(event), type_of(event), headers=headers)
 
-    async def publish(self, event: bytes, routing_key: str, content_type: str = CONTENT_TYPE) -> None:
+    async def publish(
+        self,
+        event: bytes,
+        routing_key: str,
+        content_type: str = CONTENT_TYPE,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Publish one event; return when it is confirmed.
+
+        `headers`: such as the `traceparent` and `tracestate` that an OpenTelemetry propagator injects.
 
         No confirm in time, or a connection lost before it, means unknown: the event is published again with
         the same event id inside, so that a first copy that did arrive is recognised as the same event.
@@ -66,7 +76,7 @@ class EventPublisher:
             deadline = time.monotonic() + give_up_s
             for attempt in count(1):
                 try:
-                    await self._publish_once(await self._open(), event, routing_key, content_type)
+                    await self._publish_once(await self._open(), event, routing_key, content_type, headers)
                 except (TimeoutError, BrokerUnavailableError) as error:
                     delay_s = _RETRY.delay_s(attempt)
                     if time.monotonic() + delay_s > deadline:
@@ -80,11 +90,17 @@ class EventPublisher:
                     return
 
     async def _publish_once(
-        self, exchange: AbstractExchange, event: bytes, routing_key: str, content_type: str
+        self,
+        exchange: AbstractExchange,
+        event: bytes,
+        routing_key: str,
+        content_type: str,
+        headers: Mapping[str, str] | None,
     ) -> None:
         message = aio_pika.Message(
             event,
             content_type=content_type,
+            headers=dict(headers) if headers else None,
             delivery_mode=DeliveryMode.PERSISTENT,
             # The library matches returned messages by this id, so each attempt needs its own.
             message_id=uuid4().hex,

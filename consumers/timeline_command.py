@@ -9,6 +9,7 @@ from rich.console import Console
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.effects import order_story
 from consumers.timeline_report import entries_of, order_table, print_entries, without_contacts
+from pipeline.observability.correlation import correlation_id
 
 ContactsOption = Annotated[
     bool, typer.Option("--show-contacts", help="Show name, address and number in full.")
@@ -30,7 +31,8 @@ def timeline(
         story = without_contacts(story)
     entries = entries_of(story)
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode({"order": story.order, "entries": entries})))
+        told = {"order": story.order, "correlation_id": correlation_id(order_id), "entries": entries}
+        typer.echo(msgspec.json.format(msgspec.json.encode(told)))
         return
     console = Console()
     if story.order is None:

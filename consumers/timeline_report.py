@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from consumers.get_report import first_letter, last_digits, masked_address
+from pipeline.observability.correlation import correlation_id
 from pipeline.storage.effect_desk import Effect, StoredInvoice, StoredOrder, Story
 from pipeline.storage.outbox import State
 
@@ -95,7 +96,7 @@ def _of_effect(effect: Effect) -> Iterator[Entry]:
     def entry(at: datetime, what: str, detail: str = "") -> Entry:
         return Entry(at=at, about=_name(effect), what=what, detail=detail, effect_id=effect.effect_id)
 
-    yield entry(effect.created_at, "owed")
+    yield entry(effect.created_at, "owed", f"trace {effect.trace_id}" if effect.trace_id else "")
     if effect.claimed_at is not None:
         yield entry(effect.claimed_at, "claimed", f"try {effect.attempts}")
     if effect.accepted_at is not None and effect.state in _ACCEPTED:
@@ -128,6 +129,7 @@ def order_table(order: StoredOrder) -> Table:
     """Return what an order's messages are made of."""
     table = Table(show_header=False)
     table.add_row("order", _plain(order.order_id))
+    table.add_row("correlation id", correlation_id(order.order_id))
     table.add_row("number", _plain(order.number))
     table.add_row("recipient", _plain(_recipient(order)))
     return table
@@ -143,6 +145,7 @@ def effect_table(effect: Effect, order: StoredOrder | None) -> Table:
         "recipient": _recipient(order) if order else "",
         "state": f"{effect.state}, {effect.attempts} tries",
         "reason": effect.reason,
+        "trace": effect.trace_id,
         "provider": " ".join(filter(None, (effect.provider, effect.provider_id, effect.provider_status))),
         "of use until": f"{effect.expires_at:%Y-%m-%d %H:%M:%S %Z}",
         "where": f"{effect.shard}, slot {effect.slot}",

@@ -1,6 +1,7 @@
 """The public listener put together."""
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -33,6 +34,7 @@ from pipeline.notifications.callbacks.twilio_words import InboundReader
 from pipeline.notifications.callbacks.unsubscribing import UnsubscribeTokens
 from pipeline.notifications.callbacks.webhook_signature import WebhookSignatures
 from pipeline.notifications.mail.bounces import Bounce
+from pipeline.notifications.message_traces import Put, trace_statuses
 from pipeline.notifications.rules.bounce_book import BounceBook, message_id_domains
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.sms.error_table import ErrorTable
@@ -100,11 +102,12 @@ def public_services(
     metrics: Metrics,
     clock: Clock,
     new_tasks: Callable[[], Tasks],
+    put: Put | None = None,
 ) -> list[Service]:
     """Return the services, most downstream first."""
     book = StatusBook(
         cluster,
-        _applied_to(cluster, metrics),
+        _applied_to(cluster, metrics, put),
         gather_s=settings.public.gather_ms / 1000,
         waiting_max=settings.public.waiting_max,
         clock=clock,
@@ -128,9 +131,12 @@ def public_services(
     return [desk, book, public_listener(settings, sinks, metrics=metrics, clock=clock, tasks=new_tasks())]
 
 
-def _applied_to(cluster: Cluster, metrics: Metrics) -> Apply:
+def _applied_to(cluster: Cluster, metrics: Metrics, put: Put | None) -> Apply:
     async def apply(shard: str, words: Sequence[ProviderStatus]) -> frozenset[int]:
+        began_ns = time.time_ns()
         applied = await cluster[shard].effects.apply_statuses(words)
+        if put is not None:
+            trace_statuses(applied.traced, began_ns, put)
         for outcome, count in applied.outcomes.items():
             metrics.status_words.labels(outcome).inc(count)
         for channel, seconds in applied.delivered_s:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from pipeline.errors import EventError
 from pipeline.events import CUSTOMER_UPDATED, INVOICE_GENERATED, ORDER_PROCESSED, Reason
@@ -21,7 +21,8 @@ JSON_TYPE = "application/json"
 EVENT_TYPES = (ORDER_PROCESSED, INVOICE_GENERATED, CUSTOMER_UPDATED)
 
 # The binding says `cloudEvents:`, its JMS-friendly form `cloudEvents_`, and many write HTTP's `ce-`.
-_PREFIXES = ("cloudEvents:", "cloudEvents_", "ce-")
+PREFIXES: Final = ("cloudEvents:", "cloudEvents_", "ce-")
+"""What the names of CloudEvents attributes begin with among a message's headers."""
 _PLAIN_ENCODINGS = ("", "identity", "utf-8")  # some libraries name the charset here
 
 
@@ -65,7 +66,7 @@ def header_attributes(headers: Mapping[str, Any]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for header, value in headers.items():
-        prefix = next((known for known in _PREFIXES if header.startswith(known)), None)
+        prefix = next((known for known in PREFIXES if header.startswith(known)), None)
         if prefix is None:
             continue
         name = header.removeprefix(prefix).lower()

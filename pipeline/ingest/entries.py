@@ -61,7 +61,7 @@ class EntryBuilder:
 
     def of_bad_event(
         self, error: EventError, delivery: Delivery, member: bytes | None = None
-    ) -> tuple[str, AnyRow]:
+    ) -> tuple[str, QuarantineRow]:
         """Return the shard and the row of what goes to quarantine: a delivery, or one member of a batch."""
         row = quarantine_row(delivery, member, error.reason, error.detail)
         return self._router.shard_of(row.slot), row

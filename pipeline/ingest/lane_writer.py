@@ -1,6 +1,6 @@
 """One shard's lane: its batches become rows, or go back to the broker when the shard is away."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailableError, PostorderError, SlotsMovedError, StorageRejectedError
 from pipeline.events import Reason
+from pipeline.ingest.batch_traces import BatchTraces
 from pipeline.ingest.batcher import Batch, Item, Lane
 from pipeline.ingest.detour import Detour
 from pipeline.ingest.entries import quarantine_row
@@ -18,7 +19,7 @@ from pipeline.ingest.pressure import Pressure
 from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
 from pipeline.sharding.router import Router
-from pipeline.storage.rows import BatchCounts, QuarantineRow, Trigger
+from pipeline.storage.rows import BatchCounts, OwedTrace, QuarantineRow, Trigger
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -53,7 +54,7 @@ class LaneWriter:
     Mutable state: `_away`, set while the shard cannot be written to; `done`, events settled or parked so far.
 
     `on_committed` is called with the shard's name after each commit, so that whoever sends need not poll.
-    `router`, `refresh` and `route` are for events whose slots moved: see Detour.
+    `router`, `refresh` and `route` are for events whose slots moved: see Detour. `traces`: None for none.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class LaneWriter:
         refresh: Callable[[], Awaitable[None]],
         route: Callable[[Iterable[Item]], None],
         tasks: Tasks,
+        traces: BatchTraces | None = None,
     ) -> None:
         self.name = shard.name
         self._shard = shard
@@ -84,6 +86,7 @@ class LaneWriter:
         self._clock = clock
         self._on_committed = on_committed
         self._tasks = tasks
+        self._traces = traces
         self._away = False
         self.done = 0
         metrics.lane_events.labels(self.name).set_function(lambda: len(lane))
@@ -147,11 +150,19 @@ class LaneWriter:
     # --- trying ---------------------------------------------------------------------------------------
 
     async def _write(self, batch: Batch, patience_s: float) -> Attempt:
+        traces = self._traces
+        if traces is None or (traced := traces.begin(batch.items)) is None:
+            return await self._try(batch, patience_s)
+        attempt = await self._try(batch, patience_s, traced.owed)
+        traces.end(traced, self.name, batch, attempt.outcome.value, attempt.counts)
+        return attempt
+
+    async def _try(self, batch: Batch, patience_s: float, traces: Sequence[OwedTrace] = ()) -> Attempt:
         """Write a batch, for a while repeatedly: a deadlock or a quick failover need not park anything."""
         items = batch.items
         rows = [item.row for item in items]
 
-        def as_quarantined(place: int, reason: str, detail: str) -> QuarantineRow:
+        def refused(place: int, reason: str, detail: str) -> QuarantineRow:
             item = items[place]
             return quarantine_row(item.delivery, item.member, reason, detail, slot=item.row.slot)
 
@@ -160,7 +171,7 @@ class LaneWriter:
         while True:
             tries += 1
             try:
-                counts = await self._shard.writer.write(rows, batch.trigger, as_quarantined, batch.epoch)
+                counts = await self._shard.writer.write(rows, batch.trigger, refused, batch.epoch, traces)
             except SlotsMovedError as error:
                 return Attempt(Outcome.MOVED, error=error, slots=error.slots)
             except StorageRejectedError as error:
@@ -246,7 +257,8 @@ class LaneWriter:
             await self._settle(Batch(half, Trigger.FLUSH), patience_s=0.0)
 
     async def _quarantine_refused(self, item: Item, error: str) -> None:
-        log.error("event.refused_by_database", shard=self.name, error=error)
+        correlation = item.row.correlation
+        log.error("event.refused_by_database", shard=self.name, correlation_id=correlation, error=error)
         await self._quarantine(item, Reason.REFUSED_BY_DATABASE, error)
 
     async def _retry_later(self, item: Item, error: str) -> None:
@@ -259,7 +271,13 @@ class LaneWriter:
     async def _quarantine(self, item: Item, reason: Reason, detail: str) -> None:
         if isinstance(item.row, QuarantineRow):
             # Not even the quarantine takes it: it goes round the ladder until somebody mends that.
-            log.critical("event.unquarantinable", shard=self.name, reason=item.row.reason, error=detail)
+            log.critical(
+                "event.unquarantinable",
+                shard=self.name,
+                quarantine_id=item.row.correlation,
+                reason=item.row.reason,
+                error=detail,
+            )
             await self._park([item], attempt=True)
             return
         self._metrics.quarantined.labels(reason).inc()

@@ -102,9 +102,15 @@ class Processor:
 
     def _refuse(self, error: EventError, delivery: Delivery, member: bytes | None = None) -> None:
         """Send to quarantine. Everything it calls copes with whatever a delivery holds."""
-        log.warning("event.quarantined", reason=error.reason, detail=error.detail, queue=delivery.queue)
         self._metrics.quarantined.labels(error.reason).inc()
         shard, row = self._entries.of_bad_event(error, delivery, member)
+        log.warning(
+            "event.quarantined",
+            quarantine_id=row.correlation,
+            reason=error.reason,
+            detail=error.detail,
+            queue=delivery.queue,
+        )
         self._add(shard, Item(row, delivery, member))
 
     def _add(self, shard: str, item: Item) -> None:

@@ -18,6 +18,7 @@ from pipeline.errors import (
     ThrottledError,
 )
 from pipeline.notifications.provider import Accepted
+from pipeline.observability.correlation import correlation_id
 from pipeline.storage.outbox import Claim, Kind, Receipt, State
 
 log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ class Dispatcher:
             receipt = await self._failure(claim, error)
             log.warning(
                 "notification.not_accepted",
-                effect_id=claim.effect_id.hex,
+                **_ids(claim),
                 kind=claim.kind,
                 error=str(error),
                 state=receipt.state,
@@ -80,7 +81,7 @@ class Dispatcher:
             )
             return receipt
         except Exception as error:  # a defect of ours: the message may be out, so it must not be sent again
-            log.exception("notification.crashed", effect_id=claim.effect_id.hex)
+            log.exception("notification.crashed", **_ids(claim))
             return self._receipt(claim, State.UNKNOWN, reason=f"crash:{type(error).__name__}")
         return Receipt(
             claim.slot,
@@ -112,7 +113,7 @@ class Dispatcher:
         try:
             await self._leave_out(claim, error.invoice_id)
         except PostorderError as failure:
-            log.warning("notification.invoice_stays", effect_id=claim.effect_id.hex, error=str(failure))
+            log.warning("notification.invoice_stays", **_ids(claim), error=str(failure))
             return self._later(claim, error, "document")
         return self._receipt(claim, State.PENDING, reason="document", retry_in_s=0.0)
 
@@ -139,3 +140,8 @@ class Dispatcher:
         return Receipt(
             claim.slot, claim.effect_id, claim.claim_id, state, reason=reason, retry_in_s=retry_in_s
         )
+
+
+def _ids(claim: Claim) -> dict[str, str]:
+    """Return what a log line calls a message by."""
+    return {"effect_id": claim.effect_id.hex, "correlation_id": correlation_id(claim.order_id)}

@@ -7,6 +7,7 @@ import structlog
 
 from pipeline.notifications.evidence import Ask
 from pipeline.notifications.provider import CannotTell, Evidence, Found, NotFound
+from pipeline.observability.correlation import correlation_id
 from pipeline.observability.message_metrics import MessageMetrics
 from pipeline.settings import EffectSettings
 from pipeline.settings.effects import Policy
@@ -62,7 +63,11 @@ class Inquiry:
         try:
             return await ask(unknown.claim, unknown.since)
         except Exception as error:  # a defect of ours must not keep the others from being asked about
-            log.exception("inquiry.crashed", effect_id=unknown.claim.effect_id.hex)
+            log.exception(
+                "inquiry.crashed",
+                effect_id=unknown.claim.effect_id.hex,
+                correlation_id=correlation_id(unknown.claim.order_id),
+            )
             return CannotTell(f"crash:{type(error).__name__}", is_final=False)
 
     def _unheard(self, unknown: Unknown, evidence: CannotTell) -> Conclusion:

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 import structlog
@@ -13,7 +13,6 @@ from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.errors import PostorderError
 from pipeline.lifecycle import Tasks
-from pipeline.notifications.dispatcher import Dispatcher
 from pipeline.notifications.pools.worker_pool import Capacity, WorkerPool
 from pipeline.notifications.receipts import ReceiptBook
 from pipeline.observability.metrics import Metrics
@@ -33,6 +32,13 @@ _PACE_S: Final = 0.025
 """From one claim of few messages to the shard's next at least, so that those that come close go as a set."""
 _OPEN_SHARE: Final = 2
 """So many times as many receipts of one shard as there are workers may be open; then it rests."""
+
+
+class Dispatches(Protocol):
+    """What a relay asks of a Dispatcher, or of one that is traced."""
+
+    async def dispatch(self, claim: Claim) -> Receipt:
+        """Send a message once and return its receipt. Raises nothing but cancellation."""
 
 
 class _Course:
@@ -81,7 +87,7 @@ class Relay:
         channel: Channel,
         *,
         cluster: Cluster,
-        dispatcher: Dispatcher,
+        dispatcher: Dispatches,
         receipts: ReceiptBook,
         capacity: Capacity,
         claim_max: int,

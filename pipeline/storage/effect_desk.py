@@ -54,6 +54,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None
     provider_status_at: datetime | None
     expires_at: datetime
+    trace_id: str | None = None
 
 
 class Note(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@
 -- any. $3: owed at least so long ago. $4: how many at most.
 SELECT slot, effect_id, order_id, invoice_id, channel, kind, state, attempts, reason, provider, provider_id,
        provider_status, created_at, due_at, claim_id, claimed_at, lease_until, accepted_at, settled_at,
-       provider_status_at, expires_at
+       provider_status_at, expires_at, split_part(trace_context, '-', 2) AS trace_id
 FROM outbox
 WHERE state = '{state}' AND ($1::text IS NULL OR channel = $1) AND ($2::text IS NULL OR kind = $2)
   AND created_at <= now() - $3::interval
@@ -18,7 +18,7 @@ LIMIT $4;
 -- The first and the last id that begin so. Every slot's part of the key is looked at: the id does not say which.
 SELECT slot, effect_id, order_id, invoice_id, channel, kind, state, attempts, reason, provider, provider_id,
        provider_status, created_at, due_at, claim_id, claimed_at, lease_until, accepted_at, settled_at,
-       provider_status_at, expires_at
+       provider_status_at, expires_at, split_part(trace_context, '-', 2) AS trace_id
 FROM outbox
 WHERE effect_id BETWEEN $1 AND $2
   AND ((SELECT is_settled FROM shard_map)
@@ -30,7 +30,7 @@ LIMIT 3;
 -- By their ids, which follow from the order, or stand with its invoices.
 SELECT slot, effect_id, order_id, invoice_id, channel, kind, state, attempts, reason, provider, provider_id,
        provider_status, created_at, due_at, claim_id, claimed_at, lease_until, accepted_at, settled_at,
-       provider_status_at, expires_at
+       provider_status_at, expires_at, split_part(trace_context, '-', 2) AS trace_id
 FROM outbox
 WHERE slot = $1 AND effect_id IN (
     SELECT effect_id_of($2, 1) UNION ALL SELECT effect_id_of($2, 2)

@@ -51,17 +51,27 @@ class ProviderStatus(NamedTuple):
     at: datetime
 
 
+class TracedStatus(NamedTuple):
+    """A status word of a message that is traced: what became of it, and the message's trace as text."""
+
+    word: ProviderStatus
+    outcome: str
+    context: str
+
+
 class Applied(NamedTuple):
     """What became of status words.
 
     `outcomes`: how many were applied, are old (said before, or overtaken), are about other_id than the one
     the message went out under, are a contradiction to a message that was refused, name no_such_message, or
     are words not_understood. `not_owned`: slots of which nothing was applied: they belong elsewhere.
+    `traced`: those of traced messages.
     `delivered_s`: seconds from acceptance to delivery, of those that were delivered by these words.
     """
 
     outcomes: Counter[str]
     not_owned: frozenset[int]
+    traced: tuple[TracedStatus, ...] = ()
     delivered_s: tuple[tuple[Channel, float], ...] = ()
 
 
@@ -198,7 +208,9 @@ class Effects:
         async with self._node.connection() as connection, FencedTransaction(connection) as transaction:
             gone = await _not_owned(connection, (one.slot for one in understood))
             accepted: list[tuple[str, str]] = []
+            traced: list[TracedStatus] = []
             for turn in _turns(one for one in understood if one.slot not in gone):
+                words = {one.effect_id: one for one in turn}
                 ranked = [(*one, *WORDS[one.status]) for one in turn]
                 for row in await connection.fetch(
                     EFFECTS["apply_statuses"], *zip(*ranked, strict=True), _RANKS
@@ -206,10 +218,13 @@ class Effects:
                     outcomes[row["outcome"]] += 1
                     if row["was"] in _FIRST_KNOWN:
                         accepted.append((row["channel"], State.ACCEPTED))
+                    if row["trace_context"] is not None:
+                        word = words[row["effect_id"]]
+                        traced.append(TracedStatus(word, row["outcome"], row["trace_context"]))
                     if row["delivered_s"] is not None:
                         delivered_s.append((Channel(row["channel"]), row["delivered_s"]))
             await transaction.commit(_sums(accepted))
-        return Applied(+outcomes, gone, tuple(delivered_s))
+        return Applied(+outcomes, gone, tuple(traced), tuple(delivered_s))
 
 
 async def _not_owned(connection: Any, slots: Iterable[int]) -> frozenset[int]:

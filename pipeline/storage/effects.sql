@@ -153,7 +153,7 @@ WITH s AS (
               CASE WHEN s.state = 'delivered' AND old.state <> 'delivered'
                    THEN extract(epoch FROM o.settled_at - o.accepted_at)::double precision END AS delivered_s
 ), judged AS (
-    SELECT s.*, a.channel, a.was, a.delivered_s, CASE
+    SELECT s.*, a.channel, a.was, a.delivered_s, o.trace_context, CASE
         WHEN a.effect_id IS NOT NULL THEN 'applied'
         WHEN o.effect_id IS NULL THEN 'no_such_message'
         WHEN o.provider_id <> s.provider_id THEN 'other_id'
@@ -171,7 +171,7 @@ WITH s AS (
             WHERE n.slot = j.slot AND n.effect_id = j.effect_id AND n.what = 'status'
               AND n.detail = concat_ws(' ', j.outcome, j.status, j.provider_id)))
 )
-SELECT outcome, channel, was, delivered_s FROM judged;
+SELECT outcome, channel, was, delivered_s, effect_id, trace_context FROM judged;
 
 -- name: unknown_totals
 -- How many messages are unknown, and since when the oldest is owed.

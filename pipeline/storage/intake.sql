@@ -106,6 +106,12 @@ FROM carried
 WHERE v.slot = carried.slot AND v.order_id = carried.order_id AND v.invoice_id = carried.invoice_id
   AND v.effect_id IS NULL;
 
+-- name: keep_traces
+-- Of messages that this transaction owes, and of no others: their rows nobody else has seen, so nothing is waited for.
+UPDATE outbox o SET trace_context = t.context
+FROM unnest($1::smallint[], $2::uuid[], $3::text[]) AS t(slot, effect_id, context)
+WHERE o.slot = t.slot AND o.effect_id = t.effect_id AND o.xmin = pg_current_xact_id()::xid;
+
 -- name: quarantine
 INSERT INTO quarantine (slot, quarantine_id, reason, detail, queue, exchange, routing_key, content_type,
                         message_id, headers, body, seen)

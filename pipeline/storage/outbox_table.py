@@ -51,6 +51,7 @@ class Outbox:
                 began=began,
                 send_before=send_before,
                 invoices=carried.get(row["effect_id"], ()),
+                trace_context=row[_TRACE_CONTEXT],
             )
             for row in rows
         ]
@@ -121,6 +122,7 @@ def claim_of(
     began: float,
     send_before: float,
     invoices: tuple[InvoiceDocument, ...] = (),
+    trace_context: str | None = None,
 ) -> Claim:
     """Return the claim that a row of the statement `claim`, or of `take_unknown`, stands for.
 
@@ -157,9 +159,11 @@ def claim_of(
         send_before=send_before,
         useful_until=began + left_s,
         invoices=invoices,
+        trace_context=trace_context,
     )
 
 
+_TRACE_CONTEXT = 22  # the place of the last column of the statement `claim`
 _KINDS = {kind.value: kind for kind in Kind}
 
 

@@ -10,6 +10,8 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
+from pipeline.observability.correlation import correlation_bytes, correlation_id
+
 
 class OrderRow(msgspec.Struct, gc=False, eq=True):
     """An `order.processed` event, ready to be written. `lines` is JSON."""
@@ -35,6 +37,11 @@ class OrderRow(msgspec.Struct, gc=False, eq=True):
     lines: bytes
     processed_at: datetime
 
+    @property
+    def correlation(self) -> str:
+        """The order's correlation id."""
+        return correlation_bytes(self.sms_id).hex()
+
 
 class InvoiceRow(msgspec.Struct, gc=False, eq=True):
     """An `invoice.generated` event, ready to be written. `email_id` is the effect id of the order's mail."""
@@ -56,6 +63,11 @@ class InvoiceRow(msgspec.Struct, gc=False, eq=True):
     document: bytes | None
     document_url: str | None
     email_id: bytes
+
+    @property
+    def correlation(self) -> str:
+        """The order's correlation id."""
+        return correlation_bytes(self.email_id).hex()
 
 
 class CustomerRow(msgspec.Struct, gc=False, eq=True):
@@ -79,6 +91,11 @@ class CustomerRow(msgspec.Struct, gc=False, eq=True):
     sms_consent: str | None
     email_consent: str | None
 
+    @property
+    def correlation(self) -> str:
+        """The person's correlation id."""
+        return correlation_id(self.customer_id)
+
 
 class QuarantineRow(msgspec.Struct, gc=False, eq=True):
     """A delivery that is no valid event, byte for byte. `headers` is JSON text."""
@@ -95,9 +112,23 @@ class QuarantineRow(msgspec.Struct, gc=False, eq=True):
     headers: str
     body: bytes
 
+    @property
+    def correlation(self) -> str:
+        """Its own id: whose it is cannot be told."""
+        return self.quarantine_id.hex()
+
 
 EventRow = OrderRow | InvoiceRow | CustomerRow
 AnyRow = EventRow | QuarantineRow
+
+
+class OwedTrace(NamedTuple):
+    """The trace of a message, as text, to be kept beside it: see outbox.trace_context."""
+
+    slot: int
+    effect_id: bytes
+    context: str
+
 
 AsQuarantined = Callable[[int, str, str], QuarantineRow]
 """Makes the quarantine row of a batch's n-th event, from a reason and a detail."""

@@ -22,6 +22,7 @@ from pipeline.storage.rows import (
     EventRow,
     InvoiceRow,
     OrderRow,
+    OwedTrace,
     Trigger,
 )
 from pipeline.storage.sorting import Sorting
@@ -62,20 +63,22 @@ class IntakeWriter:
         trigger: Trigger,
         as_quarantined: AsQuarantined,
         epoch: int | None = None,
+        traces: Sequence[OwedTrace] = (),
     ) -> BatchCounts:
         """Write a batch in one transaction and return what became of its events.
 
         `epoch` is that of the map by which the batch was sent here; None has each slot looked up.
+        `traces`: of messages that the batch will owe; those that it does not owe after all are passed over.
         After a normal return every event is durable on the primary and, where the shard is synchronous,
         on its replica. Raises SlotsMovedError (nothing was written), StorageUnavailableError,
         StorageTimeoutError (outcome unknown: write the batch again), StorageConflictError (write it again),
         StorageRejectedError (a row of it is bad).
         """
         try:
-            return await self._write(rows, trigger, as_quarantined, epoch, careful=False)
+            return await self._write(rows, trigger, as_quarantined, epoch, traces, careful=False)
         except StorageConflictError:
             # Another transaction came between, or an order was brought before by another event.
-            return await self._write(rows, trigger, as_quarantined, epoch, careful=True)
+            return await self._write(rows, trigger, as_quarantined, epoch, traces, careful=True)
 
     async def probe(self) -> None:
         """Commit something that leaves no row; return when it is durable as `write` promises."""
@@ -88,6 +91,7 @@ class IntakeWriter:
         trigger: Trigger,
         as_quarantined: AsQuarantined,
         epoch: int | None,
+        traces: Sequence[OwedTrace],
         *,
         careful: bool,
     ) -> BatchCounts:
@@ -107,6 +111,8 @@ class IntakeWriter:
             batch.settle_followers()
             if batch.quarantined:
                 await _quarantine(connection, batch)
+            if traces:
+                await connection.execute(INTAKE["keep_traces"], *_columns(_trace_values(traces)))
             counts = batch.counts()
             record = INTAKE["record_intake_batch"].format(
                 trigger=trigger.value, events=counts.events, **counts._asdict()
@@ -229,6 +235,10 @@ async def _quarantine(connection: PoolConnectionProxy, batch: Sorting) -> None:
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Turn rows into the column arrays that `unnest` takes."""
     return list(zip(*rows, strict=True))
+
+
+def _trace_values(traces: Iterable[OwedTrace]) -> Iterable[tuple[int, UUID, str]]:
+    return ((slot, UUID(effect_id), context) for slot, effect_id, context in traces)
 
 
 def _inbox_row(row: EventRow) -> bytes:

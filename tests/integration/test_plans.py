@@ -42,6 +42,7 @@ NOT_PLANNED = {
 EXPECTED: dict[str, dict[str, set[str]]] = {
     "look": {"inbox": {"pk_inbox"}, "invoices": {"idx_invoices_waiting", "pk_invoices"}},
     "known_orders": {"orders": {"pk_orders"}},
+    "keep_traces": {"outbox": {"pk_outbox"}},
     "bring_order_mails_forward": {"outbox": {"pk_outbox"}},
     "owe_invoice_mails": {"outbox": {"pk_outbox"}, "invoices": {"pk_invoices", "idx_invoices_waiting"}},
     "claim": {"outbox": {"idx_outbox_due", "pk_outbox"}, "orders": {"pk_orders"}},
@@ -163,6 +164,7 @@ async def parameters(connection: asyncpg.Connection, name: str) -> list[Any]:
     return {
         "look": [slots, keys, ids],
         "known_orders": [slots, ids],
+        "keep_traces": [slots, mails, ["00-trace"] * 500],
         "bring_order_mails_forward": [slots, mails],
         "owe_invoice_mails": [slots, mails, ids, [f"i-{one}" for one in ids], DAY, timedelta(seconds=5)],
         "claim": ["email", 100, claim, timedelta(seconds=60), lately],

@@ -24,7 +24,7 @@ COLUMNS = (
         "event_time",
     ),
     *("number", "customer_name", "email", "phone", "locale", "country", "currency", "total", "lines"),
-    *("customer_id", "age_s", "left_s", "due_at"),
+    *("customer_id", "age_s", "left_s", "due_at", "trace_context"),
 )
 ISSUED = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -94,6 +94,14 @@ async def test_an_invoice_keeps_the_date_on_which_it_was_issued() -> None:
     assert first.invoices == ()
     assert [one.invoice_id for one in second.invoices] == ["i-1", "i-2"]
     assert [one.issued_at for one in second.invoices] == [ISSUED, ISSUED]
+
+
+async def test_a_claim_says_which_trace_its_message_belongs_to() -> None:
+    values = list(row(1))
+    values[COLUMNS.index("trace_context")] = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    outbox = outbox_on(Connection(Row(values), row(2)))
+    claimed = await outbox.claim(Channel.SMS, 10, UUID(int=9))
+    assert [one.trace_context for one in claimed] == [values[-1], None]
 
 
 async def test_who_looks_things_up_for_claims_is_told_of_the_whole_set() -> None:
