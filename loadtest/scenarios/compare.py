@@ -89,7 +89,11 @@ def _spread(name: str, report: Report) -> float | None:
     phase_name, _, figure = name.partition(".")
     for phase in report.phases:
         if phase.name == phase_name:
-            return phase.spread.get(figure)
+            way, _, what = figure.rpartition(".")
+            of_all = (
+                f"{way.rpartition('_')[0]}.{what}"  # of all shards together: committed, of committed_shard0
+            )
+            return phase.spread.get(figure, phase.spread.get(of_all))
     return None
 
 

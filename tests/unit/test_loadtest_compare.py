@@ -33,6 +33,7 @@ def test_runs_that_scatter_need_more_to_differ() -> None:
     found = compare(reported(observed(committed_s=scattered)), reported(observed(committed_s=0.06)))
     noise = {one.figure: one.noise for one in found.ratios}
     assert noise["steady.committed.p50_ms"] > 3 * NOISE_MIN
+    assert noise["steady.committed_shard0.p50_ms"] == noise["steady.committed.p50_ms"]
 
 
 def test_runs_that_are_no_pair_are_told() -> None:
