@@ -22,7 +22,7 @@ from pipeline.errors import MigrationError
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.migration_files import read_migrations
-from stack.launcher import StackConfig, down, up
+from stack.launcher import StackConfig, down, reset, up
 from stack.status import StackStatus
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
@@ -132,6 +132,7 @@ async def upgrade(tmp_path: Path) -> AsyncIterator[Upgrade]:
             yield Upgrade(old, bench, settings_file, tmp_path)
     finally:
         down(folder, quiet)
+        reset(folder, quiet)
 
 
 @asynccontextmanager
