@@ -98,6 +98,13 @@ async def test_tries_at_the_same_time_are_kept_apart() -> None:
     assert all(by_id[one.parent_id].context.trace_id == one.context.trace_id for one in calls)
 
 
+async def test_after_a_traced_message_a_worker_sends_one_that_is_not() -> None:
+    sending = Sending()
+    await sending.traced.dispatch(claim(trace_context=PARENT.text))
+    await sending.traced.dispatch(claim())
+    assert [one.name for one in sending.spans] == ["call twilio", "send order_sms"]
+
+
 async def test_an_unknown_outcome_is_an_error_by_its_code() -> None:
     sending = Sending(OutcomeUnknownError("timeout", "no answer"))
     await sending.traced.dispatch(claim(trace_context=PARENT.text))
