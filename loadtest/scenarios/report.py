@@ -32,7 +32,6 @@ from loadtest.scenarios.latencies import percentiles_over_time
 from loadtest.scenarios.observation import Observation
 from loadtest.scenarios.samples import Sample
 from loadtest.scenarios.scenario import LoadTestError, PartHeld, Scenario
-from loadtest.scenarios.sightings import LOOK_EVERY_S
 
 FORMAT = "postorder-loadtest-1"
 _POINTS_MAX = 240
@@ -63,7 +62,7 @@ class OverTime(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one run. `valid`: whether the load was the one planned; `invalid_because`: why not.
 
-    `resolution_ms`: of `committed` and `replica`, which are late by that at most and never early.
+    `resolution_ms`: how late `committed` and `replica` are at most, in 99 of 100; they are never early.
     """
 
     format: str
@@ -131,7 +130,7 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
         command=command,
         target=target,
         source=seen.source,
-        resolution_ms=LOOK_EVERY_S * 1e3,
+        resolution_ms=round(seen.resolution_s * 1e3, 1),
         clock_error_ms=round(seen.clock_error_s * 1e3, 3),
         valid=not invalid,
         invalid_because=invalid,
