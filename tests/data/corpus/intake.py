@@ -14,6 +14,7 @@ from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.entries import EntryBuilder, quarantine_row
 from pipeline.ingest.pressure import Pressure
 from pipeline.ingest.processor import Processor
+from pipeline.observability.metrics import Metrics
 from pipeline.sharding.router import Router
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.storage.rows import OrderRow, QuarantineRow
@@ -46,7 +47,7 @@ class Intake:
             batches_in_flight=1,
             park_after_s=1.0,
             pressure=Pressure(high=10**9),
-            metrics=no,
+            metrics=Metrics(),
             clock=no,
             tasks=no,
         )
