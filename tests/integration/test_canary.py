@@ -15,6 +15,7 @@ import psutil
 import pytest
 from aiohttp import web
 from commands import postorder
+from otlp_receiver import otlp_receiver
 from real_stack import Bench, customer_event, invoice_event, order_event
 
 from stack.ports import HOST, choose_port
@@ -29,6 +30,7 @@ SECRETS = {
     "public_secret": "canary-of-links-0123456789abcdefghij",
     "public_bounce_secret": "whsec_Y2FuYXJ5LW9mLWJvdW5jZXMtMDEyMzQ1Njc4OQ==",
 }
+TRACES_TOKEN = "Bearer canary-of-traces-0123456789"
 # Where the data themselves are kept.
 HOMES: dict[str, tuple[str, ...]] = {
     "orders": ("customer_name", "email", "phone", "lines"),
@@ -90,14 +92,15 @@ async def test_canaries_are_found_nowhere_else(bench: Bench, stack_folder: Path,
     await bench.smtp("behaviour", {"faults": MAIL_FAULTS})
     port, metrics_port = choose_port("public", set()), choose_port("management", set())
     base_url = f"http://{HOST}:{port}"
-    async with document_host() as host:
+    async with document_host() as host, otlp_receiver() as receiver:
         sent = events(host)
         with run_pipeline(
             ops_log_level="debug", ops_metrics_port=str(metrics_port), intake_document_hosts=host,
             notifications_grace_window_s="0", public_port=str(port), public_base_url=base_url, **SECRETS,
+            traces_endpoint=receiver.endpoint, traces_sample_ratio="1", traces_authorization=TRACES_TOKEN,
         ) as process:  # fmt: skip
             for event in sent:
-                await bench.publish(event, headers={"x-customer": NAME})
+                await bench.publish(event, headers={"x-customer": NAME, "baggage": f"customer={NAME}"})
             await bench.publish(b"{}", routing_key=f"order.{NAME}", message_id=f"{PHONE}9")
             await bench.until_quiet(len(sent) + 1, timeout_s=60)
             titles = "\n".join(titles_of(process.pid, *bench.stack.pids.values()))
@@ -107,12 +110,15 @@ async def test_canaries_are_found_nowhere_else(bench: Bench, stack_folder: Path,
         "the log": process.log.read_text(),
         "titles of processes": titles,
         "metrics and error replies": replies,
+        "spans": b"\n".join(receiver.raw).decode("latin-1"),
         "tables": await tables(bench),
         "errors of commands": refused_by_commands(stack_folder),
         **logs_of_servers(stack_folder),
     }
-    assert all(seen[where] for where in ("the log", "titles of processes", "metrics and error replies"))
-    secrets = [*SECRETS.values(), *load_state(stack_folder).secrets.values()]
+    assert all(
+        seen[where] for where in ("the log", "titles of processes", "metrics and error replies", "spans")
+    )
+    secrets = [*SECRETS.values(), TRACES_TOKEN, *load_state(stack_folder).secrets.values()]
     found = {where: lines_with(text, (*PERSONAL, *secrets)) for where, text in seen.items()}
     assert {where: lines[:3] for where, lines in found.items() if lines} == {}
     await check_every_way_was_gone(bench, seen["the log"])
