@@ -1,0 +1,63 @@
+"""Quarantine over the API: shown to who may see it, on record; redriven, and given up."""
+
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from api_site import Api, running_api
+from flow import Flow
+from real_stack import Bench
+
+from consumers.api.callers import Access
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def api(bench: Bench) -> AsyncIterator[Api]:
+    async with running_api(bench.settings, bench.cluster) as running:
+        yield running
+
+
+async def audited(api: Api, what: str) -> list[dict[str, Any]]:
+    """Return what is on record of a kind, the latest first."""
+    return (await api.get(f"/v1/audit?what={what}&limit=10", Access.ADMIN))["entries"]
+
+
+async def held(bench: Bench, *bodies: bytes) -> None:
+    flow = Flow(bench)
+    await flow.processor.start()
+    flow.give(*bodies)
+    await flow.until_acknowledged(len(bodies))
+    await flow.processor.stop()
+    assert flow.crashes == []
+
+
+async def test_a_delivery_in_quarantine_is_shown_redriven_and_dropped(api: Api, bench: Bench) -> None:
+    await held(bench, b"<script>alert(1)</script>", b'{"name": "Ada Example"')
+    listed = await api.get("/v1/quarantine")
+    assert b"Ada" not in json.dumps(listed).encode()
+    ids = [one["quarantine_id"] for one in listed["deliveries"]]
+    assert (len(ids), listed["more"]) == (2, False)
+    assert (await api.request("GET", f"/v1/quarantine/{ids[0]}")).status == 403
+    bodies = {
+        b64decode((await api.get(f"/v1/quarantine/{one}", Access.OPERATE))["body_base64"]) for one in ids
+    }
+    assert bodies == {b"<script>alert(1)</script>", b'{"name": "Ada Example"'}
+    assert len(await audited(api, "quarantine.show")) == 4
+    assert (await api.send("POST", "/v1/quarantine/redrive", {"ids": ids[:1]}))["done"] == 1
+    refused = await api.request("POST", "/v1/quarantine/drop", access=Access.OPERATE, data={"ids": ids[1:]})
+    assert refused.status == 403
+    assert (await api.send("POST", "/v1/quarantine/drop", {"ids": ids}, Access.ADMIN))["done"] == 1
+    assert (await api.get("/v1/quarantine"))["deliveries"] == []
+    states = {
+        state: (await api.get(f"/v1/quarantine?state={state}"))["deliveries"]
+        for state in ("redriven", "dropped")
+    }
+    assert [states[state][0]["quarantine_id"] for state in states] == ids
+    [done, *_] = await audited(api, "quarantine.drop")
+    assert (done["outcome"], done["detail"]) == ("done", "1 of 2")
+    assert (await api.request("GET", f"/v1/quarantine/{uuid4()}", access=Access.OPERATE)).status == 404
