@@ -107,6 +107,7 @@ class Process:
         """Have the process drain and end. Once more does nothing."""
         if not self._stopping.is_set():
             log.info("pipeline.stopping", why=why)
+            self._readiness.phase = Phase.DRAINING
             self._stopping.set()
 
     def _on_signal(self, number: int) -> None:
@@ -172,12 +173,12 @@ class Process:
                 self._settings,
                 self._cluster,
                 templates=self._templates,
-                put=tracing.put if tracing else None,
                 news=news,
                 metrics=self._metrics,
                 clock=self._clock,
                 new_tasks=self._new_tasks,
                 parts=self._parts.fields,
+                put=tracing.put if tracing else None,
             )
             services += [self._retention(), self._ledger_watch()]
         makers = {
@@ -195,9 +196,9 @@ class Process:
                 clock=self._clock,
                 new_tasks=self._new_tasks,
                 on_committed=news.tell,
-                traces=tracing.batches if tracing else None,
                 knobs=self._knobs,
                 parts=self._parts.fields,
+                traces=tracing.batches if tracing else None,
                 readiness=self._readiness,
             )
         if Role.PUBLIC in self._roles and self._settings.public.port:
@@ -206,8 +207,8 @@ class Process:
             services += self._api_services()
         services += self._steered()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
-        first = [tracing.service] if tracing else []
-        return [*first, self._reporter(), self._shard_watch(counts=sends), keeper, *services]
+        watch = self._shard_watch(counts=sends)
+        return [*([tracing.service] if tracing else []), self._reporter(), watch, keeper, *services]
 
     def _reporter(self) -> Reporter:
         return Reporter(
@@ -219,6 +220,12 @@ class Process:
             clock=self._clock,
             tasks=self._new_tasks(),
         )
+
+    def _steered(self) -> list[Service]:
+        """Return the service of whoever steers this process: the last one, so that it drains first."""
+        if self._steering is None:
+            return []
+        return [self._steering.service(self._knobs, self._metrics, self._new_tasks())]
 
     def _shard_watch(self, *, counts: bool) -> ShardWatch:
         watch = ShardWatch(
@@ -239,12 +246,6 @@ class Process:
             clock=self._clock,
             tasks=self._new_tasks(),
         )
-
-    def _steered(self) -> list[Service]:
-        """Return the service of whoever steers this process: the last one, so that it drains first."""
-        if self._steering is None:
-            return []
-        return [self._steering.service(self._knobs, self._metrics, self._new_tasks())]
 
     def _public_services(self) -> list[Service]:
         from consumers.public.services import public_services  # noqa: PLC0415  # half a second, for few

@@ -34,6 +34,14 @@ def speak() -> None:
         time.sleep(0.05)
 
 
+def next_line() -> bytes:
+    """Return the next order; nothing when the supervisor is gone, in whichever way the kernel says so."""
+    try:
+        return lines.readline()
+    except ConnectionResetError:
+        return b""
+
+
 signal.signal(signal.SIGTERM, lambda *_: end(0, "SIGTERM"))
 note(
     started=True, parent=os.getppid(), roles=task["roles"], port=os.environ.get("POSTORDER_OPS_METRICS_PORT")
@@ -42,7 +50,7 @@ if plan.get("status"):
     end(plan["status"], "planned")
 if not plan.get("silent"):
     threading.Thread(target=speak, daemon=True).start()
-while line := lines.readline():
+while line := next_line():
     order = json.loads(line)
     note(order=order)
     if order["stop"] and not plan.get("deaf"):

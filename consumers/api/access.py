@@ -47,10 +47,10 @@ def guard_of(tokens: TokenReader, limits: RateLimits) -> Guard:
         caller = _caller(connection, tokens)
         wait_s = limits.take(caller.subject)
         if wait_s:
-            log.info("api.throttled", by="subject", subject=caller.subject)
+            log.info("api.throttled", by="caller", caller=caller.subject)
             raise Refused(_TOO_MANY, headers={"retry-after": str(ceil(wait_s))})
         if not isinstance(needed, Access) or not caller.access.covers(needed):
-            log.info("api.forbidden", subject=caller.subject, role=caller.access, needed=needed)
+            log.info("api.forbidden", caller=caller.subject, role=caller.access, needed=needed)
             raise Refused(_FORBIDDEN, f"needs the role {needed}" if isinstance(needed, Access) else "")
         _check_query(connection, handler)
         await _check_body(connection, handler)

@@ -42,8 +42,8 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.rules.quiet_kinds and settings.rules.quiet_from == settings.rules.quiet_until:
         problems.append("rules.quiet_from, rules.quiet_until: are equal, so that nothing would ever be sent")
     problems += _public_problems(settings.public)
-    problems += _webhook_problems(settings.webhooks)
     problems += _allocator_problems(settings)
+    problems += _webhook_problems(settings.webhooks)
     problems += _api_problems(settings.api)
     return problems + _trace_problems(settings)
 
@@ -189,6 +189,28 @@ def _public_problems(public: PublicSettings) -> list[str]:
     return problems
 
 
+def _trace_problems(settings: Settings) -> list[str]:
+    traces = settings.traces
+    if not traces.endpoint:
+        return []
+    problems = []
+    if traces.timeout_s >= settings.ops.drain_timeout_s:
+        problems.append("traces.timeout_s: must be less than ops.drain_timeout_s")
+    parts = _split(traces.endpoint)
+    if traces.authorization and parts and parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        problems.append("traces.endpoint: must be https where traces.authorization is sent along")
+    return problems
+
+
+def _webhook_problems(webhooks: WebhookSettings) -> list[str]:
+    secrets = {name: getattr(webhooks, name) for name in webhooks.__struct_fields__ if "_secret" in name}
+    return [
+        f"webhooks.{name}: must have {_VENDOR_SECRET_CHARS_MIN} characters or more"
+        for name, secret in secrets.items()
+        if 0 < len(secret) < _VENDOR_SECRET_CHARS_MIN
+    ]
+
+
 def _api_problems(api: ApiSettings) -> list[str]:
     problems = []
     if api.port and not api.secret:
@@ -217,19 +239,6 @@ def _is_network(text: str) -> bool:
     return True
 
 
-def _trace_problems(settings: Settings) -> list[str]:
-    traces = settings.traces
-    if not traces.endpoint:
-        return []
-    problems = []
-    if traces.timeout_s >= settings.ops.drain_timeout_s:
-        problems.append("traces.timeout_s: must be less than ops.drain_timeout_s")
-    parts = _split(traces.endpoint)
-    if traces.authorization and parts and parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-        problems.append("traces.endpoint: must be https where traces.authorization is sent along")
-    return problems
-
-
 def _allocator_problems(settings: Settings) -> list[str]:
     allocator = settings.allocator
     pairs = [("prefetch_min", "prefetch_max"), ("batch_min", "batch_max"), ("cpu_low", "cpu_high")]
@@ -239,15 +248,6 @@ def _allocator_problems(settings: Settings) -> list[str]:
         f"allocator.{low}: must not be more than allocator.{high}"
         for low, high in pairs
         if getattr(allocator, low) > getattr(allocator, high)
-    ]
-
-
-def _webhook_problems(webhooks: WebhookSettings) -> list[str]:
-    secrets = {name: getattr(webhooks, name) for name in webhooks.__struct_fields__ if "_secret" in name}
-    return [
-        f"webhooks.{name}: must have {_VENDOR_SECRET_CHARS_MIN} characters or more"
-        for name, secret in secrets.items()
-        if 0 < len(secret) < _VENDOR_SECRET_CHARS_MIN
     ]
 
 

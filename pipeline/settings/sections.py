@@ -59,13 +59,13 @@ SECRETS = {
     "bounce_secret",
     "bounce_secret_previous",
     "twilio_token_other",
+    "authorization",
     "shopify_secret",
     "shopify_secret_previous",
     "stripe_secret",
     "stripe_secret_previous",
     "square_secret",
     "square_secret_previous",
-    "authorization",
 }
 PRIVATE_KEYS = {"dkim_key"}  # secrets whose file must be readable by its owner alone
 
