@@ -71,6 +71,7 @@ class Process:
         if steering is not None:
             self._parts.extra["allocator"] = steering.report
         self._stopping = asyncio.Event()
+        self._is_signalled = False
         self._crashed = False
         self._tracing = tracing_of(
             settings.traces,
@@ -111,12 +112,12 @@ class Process:
             self._stopping.set()
 
     def _on_signal(self, number: int) -> None:
-        if self._stopping.is_set():
+        if self._is_signalled:
             # A second signal means now. Nothing is lost: what is not acknowledged comes again.
             os._exit(128 + number)
-        log.info("pipeline.stopping", signal=signal.Signals(number).name)
-        self._readiness.phase = Phase.DRAINING
-        self._stopping.set()
+        # Of a supervisor that was killed, the end of its socket and the kernel's signal come together.
+        self._is_signalled = True
+        self.stop(signal.Signals(number).name)
 
     def _on_crash(self, task: str, error: BaseException) -> None:
         log.critical("task.crashed", task=task, exc_info=error)
