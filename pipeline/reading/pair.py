@@ -184,14 +184,18 @@ class PairReader:
         return Plan(delay_s=delay_s if is_hedged else None, patience_s=settings.patience_ms / 1e3)
 
     async def _ask(self, endpoint: Endpoint, connection: Any, query: Query, need: Need | None) -> _Row:
-        give_up_at = time.monotonic() + self._settings.catch_up_ms / 1e3
+        # Without its primary a replica takes a moment to find that no more comes, and nobody else can answer.
+        patience_s = self._settings.timeout_s / 2 if need and need.alone else self._settings.catch_up_ms / 1e3
+        give_up_at = time.monotonic() + patience_s
         while True:
             why = ""
             if need is not None and endpoint.in_recovery:
                 position = await self._ask_position(endpoint, connection)
                 if position.in_recovery:
-                    need = settled(position, need)
-                    why = shortfall(position, need)
+                    need_now = settled(position, need)
+                    why = shortfall(position, need_now)
+                    if not need.alone:  # else nothing more comes in, and it may yet turn out to have all
+                        need = need_now
             asked_first = bool(endpoint.in_recovery)
             if not why:
                 row = await connection.fetchrow(query.sql, *query.arguments)

@@ -17,7 +17,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """What a server says about itself. WAL positions are in bytes. None, and timeline 0: not known.
 
     `lsn` is what it has replayed, or, on a primary, what it has flushed. `received` is what a replica has on
-    disk, `announced` the end of the primary's WAL as that last told it.
+    disk, `announced` the end of the primary's WAL as that last told it. `exhausted`: nothing
+    streams to it, and it has replayed all that it can.
     """
 
     in_recovery: bool
@@ -26,6 +27,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     received: int | None = None
     announced: int | None = None
     streams: bool = False
+    exhausted: bool = False
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
@@ -55,6 +57,8 @@ def settled(position: Position, need: Need) -> Need:
     """
     if not need.latest or position.received is None:
         return need
+    if need.alone and position.exhausted:
+        return msgspec.structs.replace(need, latest=False)
     announced = 0 if need.alone else position.announced or 0
     goal = max(need.lsn, position.received, announced)
     return msgspec.structs.replace(need, latest=False, lsn=goal)

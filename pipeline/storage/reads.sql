@@ -12,7 +12,13 @@ SELECT pg_is_in_recovery() AS in_recovery,
         - '0/0')::bigint AS lsn,
        (pg_last_wal_receive_lsn() - '0/0')::bigint AS received,
        (w.latest_end_lsn - '0/0')::bigint AS announced,
-       coalesce(w.status = 'streaming', false) AS streams
+       coalesce(w.status = 'streaming', false) AS streams,
+       -- A primary that is killed may leave half a record behind, which counts as received and cannot be
+       -- replayed. Who waits to look for more again has replayed all that can be.
+       CASE WHEN pg_is_in_recovery() AND coalesce(w.status <> 'streaming', true)
+            THEN coalesce((SELECT a.wait_event = 'RecoveryRetrieveRetryInterval' FROM pg_stat_activity a
+                           WHERE a.backend_type = 'startup'), false)
+            ELSE false END AS exhausted
 FROM (VALUES (1)) AS one LEFT JOIN pg_stat_wal_receiver w ON true;
 
 -- name: survey

@@ -65,6 +65,15 @@ def test_what_a_primary_took_along_is_not_waited_for() -> None:
     assert "120 bytes" in lacks(replica(announced=220), LATEST)
 
 
+def test_half_a_record_that_a_primary_left_behind_is_not_waited_for() -> None:
+    rest = {"streams": False, "lsn": 90, "received": 100}
+    alone = Need(latest=True, alone=True)
+    assert "10 bytes" in lacks(replica(**rest), alone)
+    assert lacks(replica(**rest, exhausted=True), alone) == ""
+    assert "it does not stream" in lacks(replica(**rest, exhausted=True), LATEST)
+    assert "5 bytes" in lacks(replica(**rest, exhausted=True), Need(latest=True, lsn=95, alone=True))
+
+
 def test_what_comes_in_while_a_replica_catches_up_is_not_waited_for() -> None:
     need = settled(replica(lsn=90), LATEST)
     assert "10 bytes" in shortfall(replica(lsn=90), need)
