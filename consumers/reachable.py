@@ -25,7 +25,7 @@ async def reachable(settings: Settings) -> AsyncIterator[Cluster]:
         opened = await asyncio.gather(*(shard.primary.open() for shard in shards), return_exceptions=True)
         for shard, error in zip(shards, opened, strict=True):
             if isinstance(error, PostorderError) and error.retryable:
-                log.info("shard.unavailable", shard=shard.name, error=str(error))
+                log.debug("shard.unavailable", shard=shard.name, error=str(error))  # the work itself says it
             elif isinstance(error, BaseException):
                 raise error
         await cluster.load_map()

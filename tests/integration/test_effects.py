@@ -144,7 +144,7 @@ async def test_words_for_slots_that_are_elsewhere_are_given_back_and_the_others_
     elsewhere = says(claim, "sent")._replace(slot=strange, effect_id=uuid4())
     nobodys = says(claim, "sent")._replace(effect_id=uuid4())
     applied = await ledger.effects.apply_statuses([elsewhere, says(claim, "sent"), nobodys])
-    assert applied == ({"applied": 1, "no_such_message": 1}, {strange})
+    assert applied[:2] == ({"applied": 1, "no_such_message": 1}, {strange})
     assert await ledger.states() == ["accepted"]
 
 
