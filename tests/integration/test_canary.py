@@ -105,6 +105,8 @@ async def test_canaries_are_found_nowhere_else(bench: Bench, stack_folder: Path,
             await bench.until_quiet(len(sent) + 1, timeout_s=60)
             titles = "\n".join(titles_of(process.pid, *bench.stack.pids.values()))
             replies = await probed(bench, base_url, f"http://{HOST}:{metrics_port}")
+            # The end of the process is waited for without the event loop that the receiver needs.
+            await receiver.until(lambda seen: bool(seen.named("send order_email")))
     assert process.exit_status == 0
     seen = {
         "the log": process.log.read_text(),
