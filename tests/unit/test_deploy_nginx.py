@@ -193,6 +193,21 @@ async def test_links_are_not_logged(edge: Edge) -> None:
     assert "SECRET" not in log
 
 
+async def test_links_are_not_logged_when_something_goes_wrong_either(edge: Edge) -> None:
+    """nginx's log of errors quotes the whole request: what concerns one is in the log of requests alone."""
+    assert await edge.ask("POST", "/twilio/status/SECRET?token=SECRET", data=b"x" * 70_000) == 413
+    assert "SECRET" not in (edge.folder / "error.log").read_text()
+    assert '"status":413' in (edge.folder / "access.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["postorder.conf", "postorder-api.conf"])
+def test_each_server_keeps_requests_out_of_the_log_of_errors(name: str) -> None:
+    """In the server itself: Debian's nginx.conf names a log of its own, which counts in every other place."""
+    servers = (DEPLOY / "nginx" / name).read_text().split("\nserver {")[1:]
+    assert servers
+    assert all("\n    error_log /var/log/nginx/postorder-error.log emerg;\n" in one for one in servers)
+
+
 @pytest.mark.parametrize(
     ("ciphers", "taken"), [("ECDHE-ECDSA-AES128-GCM-SHA256", True), ("ECDHE-ECDSA-AES128-SHA", False)]
 )
