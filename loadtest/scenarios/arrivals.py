@@ -29,11 +29,16 @@ class Kind(IntEnum):
 
 
 class Arrivals(NamedTuple):
-    """The events of a run by time: seconds since its start, what each is, and the number of its order."""
+    """The events of a run by time: seconds since its start, what each is, and the number of its order.
+
+    `with_phone`, `with_address`: by the number of an order, whether its customer has one.
+    """
 
     at_s: Floats
     kind: NDArray[np.uint8]
     order: NDArray[np.int64]
+    with_phone: NDArray[np.bool_]
+    with_address: NDArray[np.bool_]
 
     def count(self, kind: Kind, first: int | None = None) -> int:
         """Return how many of the `first` events (None: all) are of a kind."""
@@ -48,13 +53,13 @@ class Arrivals(NamedTuple):
 
     def save(self, path: Path) -> None:
         """Write a file for the generator."""
-        np.savez(path, at_s=self.at_s, kind=self.kind, order=self.order)
+        np.savez(path, **self._asdict())
 
     @classmethod
     def load(cls, path: Path) -> "Arrivals":
         """Read such a file."""
         with np.load(path, allow_pickle=False) as found:
-            return cls(found["at_s"], found["kind"], found["order"])
+            return cls(*(found[name] for name in cls._fields))
 
 
 def plan(scenario: Scenario, history: Sequence[datetime] = ()) -> Arrivals:
@@ -137,4 +142,5 @@ def with_company(orders: Floats, mix: Mix, rng: np.random.Generator, *, until_s:
     kind_of = np.concatenate([np.full(len(times), kind, np.uint8) for times, kind, _ in parts])
     order = np.concatenate([chosen for _, _, chosen in parts]).astype(np.int64)
     by_time = np.argsort(at_s, kind="stable")
-    return Arrivals(at_s[by_time], kind_of[by_time], order[by_time])
+    with_phone, with_address = (rng.random(len(orders)) < share for share in (mix.sms_share, mix.mail_share))
+    return Arrivals(at_s[by_time], kind_of[by_time], order[by_time], with_phone, with_address)

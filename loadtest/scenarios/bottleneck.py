@@ -1,13 +1,14 @@
 """What limits a load test: named from measurements, the surest first."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 
-from loadtest.scenarios.figures import PhaseFigures, gained_per_s
+from loadtest.scenarios.figures import PhaseFigures
 from loadtest.scenarios.knee import LATE_P99_MS_MAX
 from loadtest.scenarios.samples import Sample
 from loadtest.scenarios.scenario import Part
@@ -17,7 +18,6 @@ _LAG_S = 1.0
 _FULL_SHARE = 0.9
 _QUEUE_MIN = 100
 _WAITING_MIN = 0.5
-OBSERVERS = ("generator", "observer")
 _HARMLESS = ("CPU", "Client:ClientRead")
 
 
@@ -38,12 +38,18 @@ class _Found(NamedTuple):
     why: str
 
 
-def bottleneck_of(phase: PhaseFigures, samples: list[Sample], *, cpus: int | None = None) -> Bottleneck:
-    """Name the bottleneck of a phase, from its figures and the samples taken in it."""
+def bottleneck_of(
+    phase: PhaseFigures, samples: list[Sample], *, cpus: int | None = None, many: Collection[Part] = ()
+) -> Bottleneck:
+    """Name the bottleneck of a phase, from its figures and the samples taken in it.
+
+    `many`: parts of more than one process.
+    """
     inside = [sample for sample in samples if phase.begin_s <= sample.at_s <= phase.end_s]
     cpus = cpus or os.cpu_count() or 1
     lags = {name: lag for name, lag in phase.lag_s.items() if lag > _LAG_S}
-    found = [*_generator(phase), *_machine(phase, cpus), *_processes(phase), *_providers(inside)]
+    single = [part for part in Part if part not in many]
+    found = [*_generator(phase), *_machine(phase, cpus), *_processes(phase, single), *_providers(inside)]
     if lags:
         found += [*_queues(inside), *_waits(inside)]
     behind = [f"{name}: {lag:.1f} s of work open at the phase's end" for name, lag in lags.items()]
@@ -57,7 +63,7 @@ def bottleneck_of(phase: PhaseFigures, samples: list[Sample], *, cpus: int | Non
             phase=phase.name,
             evidence=[*behind, *_spenders(phase)],
         )
-    return _nearest(phase, cpus)
+    return _nearest(phase, cpus, single)
 
 
 def _generator(phase: PhaseFigures) -> Iterator[_Found]:
@@ -73,9 +79,9 @@ def _machine(phase: PhaseFigures, cpus: int) -> Iterator[_Found]:
         yield _Found("CPU of the machine", f"{why}, {others:.2f} of them by other programs")
 
 
-def _processes(phase: PhaseFigures) -> Iterator[_Found]:
-    """Each part of the pipeline is one thread, so a core is all it can use."""
-    for part in Part:
+def _processes(phase: PhaseFigures, single: Collection[Part]) -> Iterator[_Found]:
+    """Name those whose thread is busy: a part of one process can use one core."""
+    for part in single:
         if (cores := phase.cores.get(part, 0.0)) > BUSY_SHARE:
             yield _Found(f"the {part} process", f"{cores:.2f} of the one core it can use")
 
@@ -128,9 +134,9 @@ def _spenders(phase: PhaseFigures) -> list[str]:
     return [f"cores used: {', '.join(shown)}"] if shown else []
 
 
-def _nearest(phase: PhaseFigures, cpus: int) -> Bottleneck:
+def _nearest(phase: PhaseFigures, cpus: int, single: Collection[Part]) -> Bottleneck:
     shares = {"CPU of the machine": phase.machine_cores / cpus}
-    shares |= {f"the {part} process": phase.cores.get(part, 0.0) for part in Part}
+    shares |= {f"the {part} process": phase.cores.get(part, 0.0) for part in single}
     name = max(shares, key=lambda each: shares[each])
     return Bottleneck(
         name=name,
@@ -146,42 +152,8 @@ def heaviest(phases: list[PhaseFigures]) -> PhaseFigures | None:
     return max(measured, key=lambda phase: phase.orders_per_s, default=None)
 
 
-class ComponentLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """What one core would do, by what each order cost: the utilisation law. `cores_max`: what it can use.
-
-    `orders_per_s`: with all the cores it can use for itself; None: as many as there are.
-    """
-
-    component: str
-    cpu_us_per_order: float
-    orders_per_s_per_core: float
-    cores_max: int | None
-
-
-def component_limits(phase: PhaseFigures, samples: list[Sample]) -> list[ComponentLimit]:
-    """Return the limit of each component by its CPU cost in a phase, for the orders stored or sent in it."""
-    rate = max(gained_per_s(samples, phase.begin_s, phase.end_s, count) for count in ("orders", "sms"))
-    grouped: defaultdict[str, float] = defaultdict(float)
-    for name, cores in phase.cores.items():
-        if name not in OBSERVERS:
-            grouped[_group(name)] += cores
-    limits = []
-    for name, cores in grouped.items():
-        if cores > 0.001 and rate:  # noqa: PLR2004  # a thousandth of a core is noise
-            cost_us = cores / rate * 1e6
-            limits.append(
-                ComponentLimit(
-                    component=name,
-                    cpu_us_per_order=round(cost_us, 1),
-                    orders_per_s_per_core=round(1e6 / cost_us),
-                    cores_max=1 if name in set(Part) else None,
-                )
-            )
-    return sorted(limits, key=lambda one: one.orders_per_s_per_core)
-
-
-def _group(name: str) -> str:
-    for ending, group in (("-primary", "primaries"), ("-replica", "replicas")):
-        if name.endswith(ending):
-            return group
-    return name
+def furthest_behind(phases: list[PhaseFigures]) -> PhaseFigures | None:
+    """Return the measured phase at whose end the most work was open; None: none had much."""
+    behind = [(max(phase.lag_s.values(), default=0.0), phase) for phase in phases if phase.measured]
+    lag_s, phase = max(behind, key=itemgetter(0), default=(0.0, None))
+    return phase if lag_s > _LAG_S else None

@@ -117,7 +117,7 @@ _ALL = (
         ),
         settings=_NO_WAITING,
         mix=_ORDERS_ONLY,
-        thresholds=(Threshold(figure="peak.messages_per_s", at_least=200),),
+        thresholds=(Threshold(figure="drained.messages_per_s", at_least=200),),
     ),
     Scenario(
         name="drain-intake",
@@ -131,7 +131,7 @@ _ALL = (
         parts=(Part.INTAKE,),
         settings=_NO_WAITING,
         mix=_ORDERS_ONLY,
-        thresholds=(Threshold(figure="peak.orders_per_s", at_least=4000),),
+        thresholds=(Threshold(figure="drained.orders_per_s", at_least=4000),),
     ),
     Scenario(
         name="burst",

@@ -118,12 +118,13 @@ class Counting:
         await stand_ins.read()
         return stand_ins.sms.at, stand_ins.mails.at, STAND_INS
 
-    @staticmethod
-    def _unaccepted(found: Traces, sms_at: Floats | None, mail_at: Floats | None) -> int:
-        """Return how many messages of stored orders nobody took, an SMS and a mail for each."""
+    def _unaccepted(self, found: Traces, sms_at: Floats | None, mail_at: Floats | None) -> int:
+        """Return how many messages of stored orders nobody took, of those that have somewhere to go."""
         stored = ~np.isnan(found.committed)
-        channels = [at for at in (sms_at, mail_at) if at is not None]
-        return sum(int(np.count_nonzero(stored & np.isnan(at))) for at in channels)
+        channels = ((sms_at, self._arrivals.with_phone), (mail_at, self._arrivals.with_address))
+        return sum(
+            int(np.count_nonzero(stored & owed & np.isnan(at))) for at, owed in channels if at is not None
+        )
 
 
 STAND_INS = "the stand-ins' own logs"

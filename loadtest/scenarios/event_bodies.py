@@ -30,7 +30,9 @@ class EventBodies:
         purchase = Purchase(1, 1, date(2026, 11, 21), 2, "74.40")
         self._pdf = b64encode(invoice_pdf(f"inv-{run}", "Ada Example", purchase)).decode()
 
-    def body(self, kind: Kind, number: int, at: float) -> bytes:
+    def body(
+        self, kind: Kind, number: int, at: float, *, with_phone: bool = True, with_address: bool = True
+    ) -> bytes:
         """Return an event of order `number`; `at`: its planned moment as UNIX time, which it carries."""
         match kind:
             case Kind.INVOICE:
@@ -40,13 +42,14 @@ class EventBodies:
                 # Cut short: no JSON, and no other one like it.
                 return self._order(number, at)[:-30] + f"{self.run}{number}".encode()
             case _:
-                return self._order(number, at)
+                return self._order(number, at, with_phone=with_phone, with_address=with_address)
 
-    def _order(self, number: int, at: float) -> bytes:
-        body = order_body(self.run, number, moment(at))
-        body = body.replace(b"+14155550123", self.phone(number).encode())
-        body = body.replace(b"ada.%d@example.com" % number, self.address(number).encode())
-        return body.replace(b'"US"', b'"DE"')
+    def _order(self, number: int, at: float, *, with_phone: bool = True, with_address: bool = True) -> bytes:
+        body = order_body(self.run, number, moment(at)).replace(b'"US"', b'"DE"')
+        phone = b',"phone":"%b"' % self.phone(number).encode() if with_phone else b""
+        address = b',"email":"%b"' % self.address(number).encode() if with_address else b""
+        body = body.replace(b',"phone":"+14155550123"', phone)
+        return body.replace(b',"email":"ada.%d@example.com"' % number, address)
 
     def order_id(self, number: int) -> str:
         """Return the id of an order."""

@@ -5,6 +5,7 @@ from operator import attrgetter
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from loadtest.scenarios.arrivals import Floats
 from loadtest.scenarios.latencies import (
@@ -119,16 +120,24 @@ def _latencies(
     followed = inside & _is_followed(seen)
     for name, seconds in ways.items():
         # Of what one order in so many is followed for, the others are not missing.
-        chosen = seconds[inside if name == "confirmed" else followed]
+        chosen = seconds[inside if name == "confirmed" else followed & _is_owed(seen, name)]
         if " to " in name:
             chosen = chosen[~np.isnan(chosen)]  # a stage of those that took it
         if (found := latency_of(chosen)) is not None:
             yield name, found
     for place, shard in enumerate(seen.traces.shards):
         for name in _BY_SHARD:
-            chosen = ways[name][inside & (seen.traces.shard == place)] if name in ways else np.zeros(0)
+            of_shard = inside & (seen.traces.shard == place) & _is_owed(seen, name)
+            chosen = ways[name][of_shard] if name in ways else np.zeros(0)
             if (found := latency_of(chosen)) is not None:
                 yield f"{name}_{shard}", found
+
+
+def _is_owed(seen: Observation, way: str) -> NDArray[np.bool_]:
+    """Return which orders go a way: a message is sent to those who have a number or an address."""
+    channel = next((name for name in ("sms", "mail") if way.startswith(name)), "")
+    owed = {"sms": seen.arrivals.with_phone, "mail": seen.arrivals.with_address}
+    return owed.get(channel, np.ones(len(seen.traces.committed), bool))
 
 
 def _is_followed(seen: Observation) -> np.ndarray:
@@ -152,7 +161,7 @@ def _lags(seen: Observation, span: Span, planned: Floats) -> dict[str, float]:
     found = {}
     for name, at in came.items():
         if at is not None and rate > 0:
-            is_open = due & ~(at <= end)
+            is_open = due & _is_owed(seen, name) & ~(at <= end)
             found[name] = round(float(is_open.sum()) * seen.traces.followed / rate, 3)
     return found
 

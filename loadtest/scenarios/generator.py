@@ -125,7 +125,14 @@ class Generator:
         number, arrivals = self.sent, self._arrivals
         kind = Kind(int(arrivals.kind[number]))
         planned = self._planned(number)
-        body = self._bodies.body(kind, int(arrivals.order[number]), planned)
+        order = int(arrivals.order[number])
+        body = self._bodies.body(
+            kind,
+            order,
+            planned,
+            with_phone=bool(arrivals.with_phone[order]),
+            with_address=bool(arrivals.with_address[order]),
+        )
         before = time.time()
         await self._publisher.publish(self._routes[kind], self._properties, body)
         self._sent_at[number] = now = time.time()

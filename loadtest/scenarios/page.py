@@ -8,6 +8,7 @@ import msgspec
 
 from loadtest.scenarios import plots
 from loadtest.scenarios.bottleneck import heaviest
+from loadtest.scenarios.limits import AT_LIMIT, at_limit
 from loadtest.scenarios.report import Report
 
 STYLE = """
@@ -99,6 +100,16 @@ def _tiles(report: Report) -> str:
             ("SMS a minute", f"{knee.sms_per_min:,.0f}"),
             ("mails a minute", f"{knee.mails_per_min:,.0f}"),
             ("events a second", f"{knee.events_per_s:,.0f}"),
+        ]
+    elif report.drained is not None:
+        drained = report.drained
+        found = [
+            ("orders a minute, from a backlog", f"{60 * drained.orders_per_s:,.0f}"),
+            ("invoices a minute", f"{60 * drained.invoices_per_s:,.0f}"),
+            ("SMS a minute", f"{60 * drained.sms_per_s:,.0f}"),
+            ("mails a minute", f"{60 * drained.mails_per_s:,.0f}"),
+            ("events a second", f"{drained.events_per_s:,.0f}"),
+            ("seconds it took", f"{drained.seconds:,.1f}"),
         ]
     else:
         peaks = report.peaks
@@ -222,13 +233,14 @@ def _limits(report: Report) -> str:
         (
             escape(limit.component),
             f"{limit.cpu_us_per_order:,.0f}",
-            f"{limit.orders_per_s_per_core:,.0f}",
-            "one" if limit.cores_max == 1 else "any",
+            "one" if limit.cores_max == 1 else "all",
+            *(f"{value:,.0f}" if value else "-" for value in at_limit(limit)),
         )
         for limit in report.limits
     ]
-    heads = ("component", "µs of CPU per order", "orders/s and core", "cores it can use")
-    return f"<h2>What each component could do, by its CPU alone</h2>{_table(heads, rows)}"
+    heads = ("component", "µs of CPU per order", "cores it can use", *AT_LIMIT)
+    note = "<p>If it had those cores for itself, at this run's mix of work; the lowest first.</p>"
+    return f"<h2>The limit of each component, by its CPU</h2>{note}{_table(heads, rows)}"
 
 
 def _conservation(report: Report) -> str:

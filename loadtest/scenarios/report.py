@@ -1,6 +1,5 @@
 """The result of a load test: what was seen, whether it is valid, and whether the thresholds are kept."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,8 @@ import numpy as np
 from loadtest.intake_report import machine, now_text
 from loadtest.scenarios.allocating import allocator_figures
 from loadtest.scenarios.arrivals import Floats
-from loadtest.scenarios.bottleneck import (
-    Bottleneck,
-    ComponentLimit,
-    bottleneck_of,
-    component_limits,
-    heaviest,
-)
+from loadtest.scenarios.backlog import WorkedOff, draining, worked_off
+from loadtest.scenarios.bottleneck import Bottleneck, bottleneck_of, furthest_behind, heaviest
 from loadtest.scenarios.conservation import Conservation
 from loadtest.scenarios.figures import (
     Peaks,
@@ -29,9 +23,10 @@ from loadtest.scenarios.figures import (
 )
 from loadtest.scenarios.knee import LATE_P99_MS_MAX, Knee, breaking, knee_of
 from loadtest.scenarios.latencies import percentiles_over_time
+from loadtest.scenarios.limits import ComponentLimit, component_limits
 from loadtest.scenarios.observation import Observation
 from loadtest.scenarios.samples import Sample
-from loadtest.scenarios.scenario import LoadTestError, PartHeld, Scenario
+from loadtest.scenarios.scenario import LoadTestError, Scenario
 
 FORMAT = "postorder-loadtest-1"
 _POINTS_MAX = 240
@@ -84,6 +79,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: list[Kept]
     bottleneck: Bottleneck | None
     knee: Knee | None
+    drained: WorkedOff | None = None
     limits: list[ComponentLimit]
     peaks: Peaks
     memory_growth_mb_per_h: float | None
@@ -118,10 +114,17 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
     late = seen.sent.lateness_s(seen.arrivals)
     late_p99_ms = round(float(np.percentile(late, 99)) * 1e3, 2) if len(late) else 0.0
     figures = _figures(phases, peaks, knee, growth)
+    drain = draining(seen, phases)
+    drained = worked_off(drain, seen.samples) if drain else None
+    if drained is not None:
+        rates = msgspec.structs.asdict(drained)
+        figures |= {f"drained.{name}": value for name, value in rates.items() if name != "phase"}
     figures |= allocator_figures([phase for phase in phases if phase.measured], seen.samples)
     invalid = _invalid(seen, phases, knee)
-    judged = (breaking(phases, knee) if knee else None) or _drain(seen, phases) or heaviest(phases)
-    sustained = _drain(seen, phases) or _sustained(phases, knee)
+    judged = (
+        (breaking(phases, knee) if knee else None) or drain or furthest_behind(phases) or heaviest(phases)
+    )
+    sustained = drain or _sustained(phases, knee)
     return Report(
         format=FORMAT,
         scenario=scenario,
@@ -148,9 +151,10 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
             )
             for each in scenario.thresholds
         ],
-        bottleneck=bottleneck_of(judged, seen.samples) if judged else None,
+        bottleneck=bottleneck_of(judged, seen.samples, many=scenario.allocated) if judged else None,
         knee=knee,
-        limits=component_limits(sustained, seen.samples) if sustained else [],
+        drained=drained,
+        limits=component_limits(sustained, seen.samples, many=scenario.allocated) if sustained else [],
         peaks=peaks,
         memory_growth_mb_per_h=growth,
         phases=phases,
@@ -205,14 +209,6 @@ def _sustained(phases: list[PhaseFigures], knee: Knee | None) -> PhaseFigures | 
         return heaviest([phase for phase in phases if not phase.faults])
     held = [step.name for step in knee.steps if not step.broken]
     return heaviest([phase for phase in phases if phase.name in held])
-
-
-def _drain(seen: Observation, phases: list[PhaseFigures]) -> PhaseFigures | None:
-    """Return the phase in which a part that was held works its backlog off: the one after it was held."""
-    for span, following in pairwise(seen.spans):
-        if any(isinstance(fault, PartHeld) for fault in span.phase.faults):
-            return next((phase for phase in phases if phase.name == following.phase.name), None)
-    return None
 
 
 def _over_time(seen: Observation) -> OverTime:

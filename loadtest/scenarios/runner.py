@@ -222,7 +222,9 @@ class _Listener:
 
     def __init__(self, run: Run, arrivals: Arrivals) -> None:
         self._run = run
-        self._orders_s = sorted(arrivals.order_times())
+        times = arrivals.order_times()
+        self._orders_s = sorted(times)
+        self._sms_s, self._mails_s = sorted(times[arrivals.with_phone]), sorted(times[arrivals.with_address])
 
     def __call__(self, sample: Sample) -> None:
         """Take a sample."""
@@ -232,8 +234,8 @@ class _Listener:
         rate = self._run.rate_per_s
         if not rate:
             return 0.0
-        due = bisect_right(self._orders_s, sample.at_s)
-        behind = due - sample.orders
+        behind = bisect_right(self._orders_s, sample.at_s) - sample.orders
         if self._run.sends:
-            behind = max(behind, due - sample.sms, due - sample.mails)
+            sms, mails = (bisect_right(times, sample.at_s) for times in (self._sms_s, self._mails_s))
+            behind = max(behind, sms - sample.sms, mails - sample.mails)
         return behind / rate

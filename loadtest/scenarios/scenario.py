@@ -96,12 +96,18 @@ Fault = StandInFault | ServerKilled | ShardAdded | PartHeld
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What comes besides orders, as shares of them. Invoices come up to `invoice_delay_s` later."""
+    """What comes besides orders, as shares of them. Invoices come up to `invoice_delay_s` later.
+
+    `sms_share`, `mail_share`: of orders whose customer has a phone number, and an address. To the others
+    nothing can be sent.
+    """
 
     invoices: Share = 0.5
     invoice_delay_s: Seconds = 3.0
     duplicates: Share = 0.01
     bad: Share = 0.001
+    sms_share: Share = 1.0
+    mail_share: Share = 1.0
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.scenarios.knee import Knee
+from loadtest.scenarios.limits import AT_LIMIT, at_limit
 from loadtest.scenarios.page import verdict_of
 from loadtest.scenarios.plots import WAYS, label_of
 from loadtest.scenarios.report import Report
@@ -29,6 +30,16 @@ def print_summary(report: Report, console: Console) -> None:
         f"{peaks.sms_per_min:,.0f} SMS, {peaks.mails_per_min:,.0f} mails",
         highlight=False,
     )
+    if report.drained is not None:
+        drained = report.drained
+        console.print(
+            f"backlog gone in {drained.seconds:,.1f} s: {drained.events_per_s:,.0f} events/s; a minute: "
+            f"{60 * drained.orders_per_s:,.0f} orders, {60 * drained.invoices_per_s:,.0f} invoices, "
+            f"{60 * drained.sms_per_s:,.0f} SMS, {60 * drained.mails_per_s:,.0f} mails",
+            highlight=False,
+        )
+    if report.limits:
+        _limits(report, console)
     if report.bottleneck is not None:
         found = report.bottleneck
         head = found.name if found.reached else f"none reached; nearest: {found.name}"
@@ -43,6 +54,16 @@ def print_summary(report: Report, console: Console) -> None:
     for line in (*report.invalid_because, *report.problems):
         console.print(f"! {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(verdict_of(report)[1])
+
+
+def _limits(report: Report, console: Console) -> None:
+    table = Table("component", title="The limit of each component, by its CPU", title_justify="left")
+    for name in ("µs an order", *AT_LIMIT):
+        table.add_column(name, justify="right")
+    for limit in report.limits:
+        values = (f"{value:,.0f}" if value else "-" for value in at_limit(limit))
+        table.add_row(limit.component, f"{limit.cpu_us_per_order:,.0f}", *values)
+    console.print(table)
 
 
 def _latencies(report: Report, console: Console) -> None:

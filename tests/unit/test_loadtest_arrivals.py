@@ -80,6 +80,19 @@ def test_arrivals_survive_the_file_to_the_generator(tmp_path) -> None:
     assert all(np.array_equal(one, other) for one, other in zip(found, again, strict=True))
 
 
+def test_shares_of_customers_who_can_be_reached_change_nothing_else() -> None:
+    steady = SCENARIOS["steady"]
+    some = msgspec.structs.replace(
+        steady, mix=msgspec.structs.replace(steady.mix, sms_share=0.3, mail_share=0)
+    )
+    everybody, found = plan(steady), plan(some)
+    assert all(np.array_equal(one, other) for one, other in zip(everybody[:3], found[:3], strict=True))
+    assert everybody.with_phone.all()
+    assert everybody.with_address.all()
+    assert found.with_phone.mean() == pytest.approx(0.3, abs=0.05)
+    assert not found.with_address.any()
+
+
 def test_a_history_keeps_its_rhythm() -> None:
     begin = datetime(1997, 1, 1, tzinfo=UTC)
     history = [begin + timedelta(days=days) for days in (0, 30, 10, 100)]
@@ -124,6 +137,9 @@ def test_events_are_valid_carry_their_planned_moment_and_tell_whose_they_are() -
         with pytest.raises(EventError):
             decoder.decode_structured(bodies.body(Kind.BAD, number, 0.0))
     assert moment(1_000_000.25) == "1970-01-12T13:46:40.250000Z"
+    nobody = bodies.body(Kind.ORDER, 3, 0.0, with_phone=False, with_address=False)
+    customer = decoder.decode_structured(nobody).event.data.customer
+    assert (customer.phone, customer.email, customer.id) == (None, None, "c-3")
     other = EventBodies("ffffffff")
     assert other.number_of_order(bodies.order_id(1)) is None
     assert other.number_of_address(bodies.address(1)) is None

@@ -6,7 +6,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from load_runs import STEADY, SUMS, observed, reported
 
-from loadtest.scenarios.bottleneck import bottleneck_of, component_limits
+from loadtest.scenarios.bottleneck import bottleneck_of
+from loadtest.scenarios.limits import component_limits
 from loadtest.scenarios.page import page_of, verdict_of
 from loadtest.scenarios.report import ReportError, read_report, report_schema, write_report
 from loadtest.scenarios.scenario import (
@@ -140,6 +141,61 @@ def test_what_a_component_could_do_follows_from_its_cost() -> None:
     assert limits["sender"].orders_per_s_per_core == pytest.approx(rate / 0.4, rel=0.01)
     assert limits["primaries"].cpu_us_per_order == pytest.approx(0.2 / rate * 1e6, rel=0.01)
     assert limits["sender"].cores_max == 1
+    assert limits["sender"].sms_per_min == pytest.approx(60 * rate / 0.4, rel=0.01)
+    assert limits["sender"].invoices_per_min == 0
+    whole = component_limits(report.phases[1], report.samples, cpus=4)
+    assert [limit.component for limit in whole] == ["sender", "primaries"]
+    assert whole[1].orders_per_min == pytest.approx(60 * rate * 4 / 0.2, rel=0.01)
+    two = {
+        limit.component: limit
+        for limit in component_limits(report.phases[1], report.samples, cpus=2, many=[Part.SENDER])
+    }
+    assert two["sender"].mails_per_min == pytest.approx(60 * rate * 2 / 0.4, rel=0.01)
+
+
+def test_what_a_backlog_was_worked_off_at_leaves_out_the_idle_rest_of_its_phase() -> None:
+    held = Phase(name="pile-up", seconds=5, faults=(PartHeld(part=Part.INTAKE),))
+    phases = (held, Phase(name="drain", seconds=20, load=0))
+
+    def in_four_seconds(planned: np.ndarray) -> np.ndarray:
+        return 10.0 + 0.8 * planned - planned  # what came in 5 s is done from second 10 to 14
+
+    seen = observed(msgspec.structs.replace(STEADY, phases=phases), committed_s=in_four_seconds, sends=False)
+    report = reported(seen)
+    assert report.drained is not None
+    assert report.drained.seconds == pytest.approx(4, abs=1)
+    assert report.drained.orders_per_s == pytest.approx(5 / 4 * STEADY.rate_per_s, rel=0.15)
+    assert report.figures["drained.orders_per_s"] == report.drained.orders_per_s
+    assert "from a backlog" in page_of(report)
+
+
+def test_orders_that_owe_no_message_are_not_missing() -> None:
+    mix = msgspec.structs.replace(STEADY.mix, sms_share=0.3, mail_share=0.0)
+    seen = observed(msgspec.structs.replace(STEADY, mix=mix))
+    nobody = np.full(len(seen.sms_at), np.nan)
+    seen = seen._replace(sms_at=np.where(seen.arrivals.with_phone, seen.sms_at, np.nan), mail_at=nobody)
+    steady = reported(seen).phases[1]
+    assert steady.latencies["sms_accepted"].missing == 0
+    assert steady.latencies["sms_accepted"].count == pytest.approx(0.3 * steady.orders, rel=0.2)
+    assert "mail_accepted" not in steady.latencies
+    assert steady.lag_s["sms"] < 0.5
+    assert steady.lag_s["mail"] == 0
+
+
+def test_the_bottleneck_is_looked_for_where_work_was_left_over() -> None:
+    fault = StandInFault(stand_in="sms", what="slow", behaviour={})
+    phases = (Phase(name="calm", seconds=10, load=1.5), Phase(name="slow", seconds=10, faults=(fault,)))
+
+    def slow_at_the_end(planned: np.ndarray) -> np.ndarray:
+        took: np.ndarray = np.where(planned > 10, 4.0, 0.05)
+        return took
+
+    seen = observed(msgspec.structs.replace(STEADY, phases=phases), committed_s=slow_at_the_end)
+    for sample in seen.samples:
+        sample.gauges["slot_in_flight{sms}"] = 10.0 if sample.at_s > 10 else 1.0
+    found = reported(seen).bottleneck
+    assert found is not None
+    assert (found.phase, found.name, found.reached) == ("slow", "the provider {sms}", True)
 
 
 def test_the_bottleneck_of_a_drain_is_that_of_the_phase_that_drains() -> None:

@@ -60,7 +60,7 @@ def test_every_scenario_hangs_together(scenario: Scenario, tmp_path: Path) -> No
     phases = {phase.name for phase in scenario.phases if phase.measured}
     for threshold in scenario.thresholds:
         where = threshold.figure.partition(".")[0]
-        assert where in phases | {"knee", "peak", "memory", "allocator"}, threshold.figure
+        assert where in phases | {"knee", "peak", "drained", "memory", "allocator"}, threshold.figure
     for phase in scenario.phases:
         for fault in phase.faults:
             if isinstance(fault, StandInFault):
