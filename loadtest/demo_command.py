@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import typer
@@ -12,13 +13,26 @@ from rich.console import Console
 from consumers.stack_commands import bring_up, say
 from loadtest.demo import FOLDER, GRACE_S, DemoConfig, run_demo
 from loadtest.demo_report import DemoReport, print_report
+from pipeline.errors import SettingsError
 from stack.launcher import StackConfig, down, status
 
 DATA_DIR = Path("var/stack")
 REPORT = FOLDER / "report.json"
 
 
-def demo(config: DemoConfig, *, keep: bool) -> DemoReport:
+def demo(
+    orders: Annotated[str, typer.Option(help="How many orders of the history: a number, or `all`.")] = "2000",
+    rate: Annotated[float, typer.Option(min=1, max=100_000, help="Orders published per second.")] = 200.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,  # noqa: FBT002
+) -> None:
+    """Replay a real order history through the whole pipeline and check that the numbers add up."""
+    if orders != "all" and not (orders.isdecimal() and int(orders) > 0):
+        raise SettingsError([f"--orders: must be a number above 0 or `all`, not {orders!r}"])
+    config = DemoConfig(orders=None if orders == "all" else int(orders), rate_per_s=rate)
+    raise typer.Exit(0 if carried_out(config, keep=keep).passed else 1)
+
+
+def carried_out(config: DemoConfig, *, keep: bool) -> DemoReport:
     """Run the demo from nothing to the report; leave the stack as it was found, or up if asked to."""
     found = status(DATA_DIR)
     was_running = found is not None and found.running

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from consumers.cli import app
+from consumers.lazy_group import ListedCommand
 
 PAGE = Path(__file__).parents[2] / "docs/reference/commands.md"
 EVERYWHERE = {"--config", "--help", "--install-completion", "--show-completion"}
@@ -15,6 +16,8 @@ EVERYWHERE = {"--config", "--help", "--install-completion", "--show-completion"}
 
 def commands(command: TyperCommand | TyperGroup, *path: str) -> Iterator[tuple[tuple[str, ...], set[str]]]:
     """Yield every command that does something, with its options."""
+    if isinstance(command, ListedCommand):
+        command = command.loaded()
     options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
     if not isinstance(command, TyperGroup) or command.invoke_without_command:
         yield path, options - EVERYWHERE

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 from deployment import DEPLOY, ROOT, compose, vendored, violations
 
-from consumers.cli import app
+from consumers.cli import COMMANDS
+from consumers.lazy_group import ListedCommand
 from consumers.roles import Role
 from pipeline.dsn import parse_dsn
 from pipeline.settings import Settings, load_settings
@@ -19,15 +19,14 @@ from stack.twilio import emulator
 SERVICES = compose()["services"]
 JOBS = ("certificates", "migrate", "topology")
 STAND_INS = {"mail-sink": sink, "twilio-emulator": emulator}
+WITHOUT_CLIENT = (
+    "edge",
+    "jaeger",
+)  # nothing in the image can ask; whether they answer shows in what uses them
 
 
 def long_lived() -> list[str]:
     return [name for name in SERVICES if name not in JOBS]
-
-
-def seconds(text: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)(s|m)", text).groups()
-    return int(number) * {"s": 1, "m": 60}[unit]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +56,34 @@ def test_the_schema_would_notice() -> None:
     assert violations(broken, vendored("compose-spec"))
 
 
+@pytest.mark.parametrize("profiles", ["", "traces"])
+def test_is_one_that_compose_takes(profiles: str) -> None:
+    """Compose merges, interpolates and checks what no schema says; it needs no engine for that."""
+    found = run_program(
+        PROGRAMS / "docker-compose",
+        "--file",
+        COMPOSE,
+        "config",
+        "--format=json",
+        env={"COMPOSE_PROFILES": profiles},
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    taken = json.loads(found.stdout)["services"]
+    assert set(SERVICES) - set(taken) == (set() if profiles else {"jaeger"})
+    assert taken["orders"]["environment"]["POSTORDER_TRACES_ENDPOINT"] == ""
+
+
+def test_compose_would_notice(tmp_path: Path) -> None:
+    """What passed the schema and was refused by Compose."""
+    text = COMPOSE.read_text().replace("    hostname: rabbitmq", "    pids_limit: 5\n    hostname: rabbitmq")
+    (tmp_path / "docker-compose.yml").write_text(text)
+    for name in ("deploy", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    found = run_program(PROGRAMS / "docker-compose", "--project-directory", tmp_path, "config", "--quiet")
+    assert found.returncode == 1
+    assert "pids_limit" in found.stderr
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_hardened(name: str) -> None:
     service = SERVICES[name]
@@ -64,7 +91,7 @@ def test_every_container_is_hardened(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "cap_add", "pid", "ipc", "devices", "userns_mode"} & set(service)
-    assert 0 < service["pids_limit"] <= 1024
+    assert 0 < service["deploy"]["resources"]["limits"]["pids"] <= 1024
     # The image of the program has a user of its own; see test_deploy_images.
     assert re.fullmatch(r"[1-9]\d*:\d+", service.get("user", "")) or service["image"].startswith("postorder:")
 
@@ -79,9 +106,9 @@ def test_every_image_has_an_exact_version(name: str) -> None:
 def test_every_service_has_limits_and_a_health_check_and_comes_back(name: str) -> None:
     service = SERVICES[name]
     limits = service["deploy"]["resources"]["limits"]
-    assert set(limits) == {"cpus", "memory"}
+    assert set(limits) == {"cpus", "memory", "pids"}
     assert service["restart"] == "unless-stopped"
-    if name != "edge":  # the image has no client; its answer is looked at through the others
+    if name not in WITHOUT_CLIENT:
         assert service["healthcheck"]["test"][0] == "CMD"
 
 
@@ -157,27 +184,49 @@ def test_the_program_takes_its_settings_and_they_name_services(settings: Setting
     }
     certified = set(SERVICES["certificates"]["command"])
     assert {settings.email.host, "twilio.postorder.test", "hooks.postorder.test"} <= aliases & certified
+    assert "ops.postorder.test" in aliases & certified
     assert settings.public.base_url == "https://hooks.postorder.test:8443"
     assert settings.ops.metrics_port == 9464
 
 
+def test_the_edge_passes_on_to_where_the_listeners_are(settings: Settings) -> None:
+    edge = (DEPLOY / "docker/edge.conf").read_text()
+    for name, listener in {"public": settings.public, "api": settings.api}.items():
+        assert f"http://{name}:{listener.port};" in edge
+        assert listener.host == "0.0.0.0"
+    assert settings.api.behind_tls
+    assert len(settings.api.secret) == 64
+
+
+def test_prometheus_finds_every_role() -> None:
+    (job, *_) = read_yaml((DEPLOY / "prometheus/prometheus.yml").read_text())[0]["scrape_configs"]
+    (names,) = job["dns_sd_configs"]
+    assert sorted(names["names"]) == sorted(roles_by_service())
+    assert names["port"] == 9464
+
+
+def roles_by_service() -> dict[str, str]:
+    return {
+        name: service["command"][2]
+        for name, service in SERVICES.items()
+        if service["image"].startswith("postorder:") and service.get("command", [""])[:2] == ["run", "--only"]
+    }
+
+
 def test_every_role_runs_and_drains_before_it_is_killed(settings: Settings) -> None:
-    roles = {}
-    for name, service in SERVICES.items():
-        if service["image"].startswith("postorder:") and service.get("command", [""])[0] == "run":
-            assert service["command"][1] == "--only"
-            roles[name] = set(service["command"][2].split(","))
-            assert service["stop_signal"] == "SIGTERM"
-            assert seconds(service["stop_grace_period"]) >= settings.ops.drain_timeout_s + 10, name
-    named = set().union(*roles.values())
-    assert {"order-processed", "invoice-generated", "customer-updated", "notifications", "public"} <= named
-    assert named <= set(Role)
+    assert sorted(roles_by_service().values()) == sorted(Role)
+    for name in roles_by_service():
+        assert SERVICES[name]["stop_signal"] == "SIGTERM"
+        assert seconds(SERVICES[name]["stop_grace_period"]) >= grace_needed_s(settings.ops.drain_timeout_s), (
+            name
+        )
 
 
 @pytest.mark.parametrize("name", ["migrate", "topology"])
 def test_jobs_are_commands_of_the_program(name: str) -> None:
-    command: Any = typer.main.get_command(app)
-    for word in SERVICES[name]["command"]:
+    first, *rest = SERVICES[name]["command"]
+    command: Any = ListedCommand(first, COMMANDS[first]).loaded()
+    for word in rest:
         command = command.commands[word]
     assert command.callback
 

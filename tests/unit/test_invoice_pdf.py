@@ -122,8 +122,8 @@ async def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_makes_pdfs_is_not_imported_before_there_is_one_to_be_made() -> None:
-    """With the libraries for fonts and pictures it takes half of a command's start."""
-    code = "import sys, consumers.cli; print(sorted({'fpdf', 'fontTools', 'PIL'} & set(sys.modules)))"
+    """With the libraries for fonts and pictures it takes half of a process's start."""
+    code = "import sys, consumers.bootstrap; print(sorted({'fpdf', 'fontTools', 'PIL'} & set(sys.modules)))"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert out == b"[]\n"

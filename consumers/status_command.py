@@ -1,0 +1,23 @@
+"""`postorder status`: how everything is, and whether it adds up."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from consumers.command import ConfigOption, run_async, settings_from
+from consumers.status import print_status, status_of
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,  # noqa: FBT002
+    config: ConfigOption = None,
+) -> None:
+    """Show KPIs, totals, queues, replicas, and whether everything adds up."""
+    found = run_async(status_of(settings_from(config)))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found)))
+    else:
+        print_status(found, Console())
+    raise typer.Exit(0 if found.accounting.balances else 1)
