@@ -7,12 +7,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from consumers.audited import audited
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.migration import migrate_all, planned, read_states
+from consumers.reachable import reachable
+from pipeline.settings import Settings
 from pipeline.storage.migrator import LOCK_WAIT_S
 from pipeline.storage.schema_version import SchemaState
 
 migrate_app = typer.Typer()
+
+_AUDIT_SINCE = 9
+"""The migration that makes the table of the audit."""
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and change nothing.")]
 
@@ -35,7 +41,20 @@ def migrate_command(
         for line in run_async(planned(settings)):
             typer.echo(line)
     else:
-        run_async(migrate_all(settings, typer.echo, lock_wait_s=lock_wait_s))
+        run_async(_migrate(settings, lock_wait_s))
+
+
+async def _migrate(settings: Settings, lock_wait_s: float) -> None:
+    """Migrate on record. The first time there is no place for a record before there are tables."""
+    what, target = "migrate", "every shard"
+    if any(state.number >= _AUDIT_SINCE for state in await read_states(settings)):
+        async with reachable(settings) as cluster, audited(cluster, what, target) as action:
+            lines = await migrate_all(settings, typer.echo, lock_wait_s=lock_wait_s)
+            action.detail = "; ".join(lines)
+        return
+    lines = await migrate_all(settings, typer.echo, lock_wait_s=lock_wait_s)
+    async with reachable(settings) as cluster, audited(cluster, what, target, "when it was done") as action:
+        action.detail = "; ".join(lines)
 
 
 @migrate_app.command()

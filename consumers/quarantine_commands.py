@@ -133,7 +133,9 @@ def redrive_command(  # noqa: PLR0917  # each is an option
         typer.echo(f"{run_async(count(settings, wanted))} deliveries would be redriven")
         return
     worked = run_async(
-        on_record(settings, "quarantine.redrive", _named(wanted), lambda: redrive(settings, wanted))
+        on_record(
+            settings, "quarantine.redrive", _named(wanted), lambda: redrive(settings, wanted), told=_count_of
+        )
     )
     typer.echo(f"{worked.done} deliveries redriven")
     _tell_rest(worked)
@@ -162,7 +164,9 @@ def drop_command(  # noqa: PLR0917  # each is an option
     worked = Worked()
     if deliveries:
         worked = run_async(
-            on_record(settings, "quarantine.drop", _named(wanted), lambda: drop(settings, wanted))
+            on_record(
+                settings, "quarantine.drop", _named(wanted), lambda: drop(settings, wanted), told=_count_of
+            )
         )
     typer.echo(f"{worked.done} deliveries dropped")
     _tell_rest(worked)
@@ -173,6 +177,10 @@ def _named(wanted: Filter) -> str:
     chosen = {"reason": wanted.reason, "queue": wanted.queue, "since": wanted.since, "until": wanted.until}
     named = [f"{name}={value}" for name, value in chosen.items() if value is not None]
     return " ".join([*wanted.ids, *named]) or "all that are held"
+
+
+def _count_of(worked: Worked) -> str:
+    return f"{worked.done} deliveries"
 
 
 def _tell_rest(worked: Worked) -> None:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from consumers.audited import audited
 from consumers.command import ConfigOption, run_async, settings_from
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
@@ -61,13 +62,26 @@ async def _run(settings: Settings, say: Callable[[str], None], *, dry_run: bool)
         for shard in cluster:
             await shard.primary.open()
         await schema_versions(cluster)
-        return [
-            await _apply(shard.name, table, say, dry_run=dry_run)
-            for shard in cluster
-            for table in TableRetention.both(shard, settings.retention)
-        ]
+        if dry_run:
+            return await _apply_all(cluster, settings, say, dry_run=True)
+        await cluster.load_map()
+        keep = f"older than {settings.retention.keep_days} days"
+        async with audited(cluster, "retention.run", "every shard", keep) as action:
+            effects = await _apply_all(cluster, settings, say, dry_run=False)
+            action.detail = f"{sum(one.deleted for one in effects)} rows"
+        return effects
     finally:
         await cluster.close()
+
+
+async def _apply_all(
+    cluster: Cluster, settings: Settings, say: Callable[[str], None], *, dry_run: bool
+) -> list[Effect]:
+    return [
+        await _apply(shard.name, table, say, dry_run=dry_run)
+        for shard in cluster
+        for table in TableRetention.both(shard, settings.retention)
+    ]
 
 
 async def _apply(shard: str, table: TableRetention, say: Callable[[str], None], *, dry_run: bool) -> Effect:

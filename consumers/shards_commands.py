@@ -246,7 +246,7 @@ def _report(settings: Settings, metrics_port: int) -> Report:
 def _run(settings: Settings, what: str, work: Coroutine[Any, Any, Outcome]) -> Outcome:
     """Run a change, on record. Ctrl-C ends it where it can be resumed, and says how."""
     try:
-        outcome = run_async(on_record(settings, "shards.change", what, lambda: work))
+        outcome = run_async(on_record(settings, "shards.change", what, lambda: work, told=_slots_of))
     except (KeyboardInterrupt, asyncio.CancelledError):
         if run_async(resharding.is_in_progress(settings)):
             typer.echo(
@@ -258,6 +258,10 @@ def _run(settings: Settings, what: str, work: Coroutine[Any, Any, Outcome]) -> O
     if outcome.slots:
         typer.echo(f"longest pause of a group: {outcome.stall_ms_max:g} ms")
     return outcome
+
+
+def _slots_of(outcome: Outcome) -> str:
+    return f"{outcome.slots} slots"
 
 
 async def _verify(settings: Settings) -> Verification:

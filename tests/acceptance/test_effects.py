@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from commands import postorder
 from ledger import Intake, Ledger
+from on_record import last_done
 from real_stack import Bench, invoice_event, order_event
 
 from pipeline.storage.outbox import Channel, Receipt, State
@@ -56,6 +57,7 @@ async def test_an_unknown_message_is_listed_shown_and_resolved(bench: Bench, des
     desk(*resolve, "--provider-id", "SM42", "--yes")
     [note] = [note for note in await ledger.notes() if note["what"] == "resolved"]
     assert (note["actor"], note["detail"]) == ("user dora", "unknown to accepted: in the console")
+    assert (await last_done(bench.cluster, "effects.resolve", "dora")).target == str(one.effect_id)
     row = next(row for row in await ledger.rows() if row["effect_id"] == one.effect_id)
     assert (row["state"], row["provider_id"]) == ("accepted", "SM42")
     assert "only what is unknown" in desk(*resolve, "--yes", status=1)

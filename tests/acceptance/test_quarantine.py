@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 from commands import postorder
+from on_record import last_done
 from real_stack import Bench, order_event
 
 pytestmark = pytest.mark.acceptance
@@ -52,6 +53,7 @@ async def test_list_show_export_and_drop(
     assert "3 deliveries would be dropped" in postorder("quarantine", "drop", "--dry-run", *config).stdout
     assert postorder("quarantine", "drop", *config, text="n\n").returncode == 1
     assert "3 deliveries dropped" in postorder("quarantine", "drop", "--yes", *config).stdout
+    assert (await last_done(bench.cluster, "quarantine.drop")).detail == "3 deliveries"
     assert postorder("quarantine", "list", "--json", *config).stdout == ""
     assert (
         len(postorder("quarantine", "list", "--json", "--state", "dropped", *config).stdout.splitlines()) == 3

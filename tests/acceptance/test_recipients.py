@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from commands import postorder
+from on_record import last_done
 from real_stack import Bench, order_event
 
 from pipeline.clock import SystemClock
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.storage.outbox import Channel
+from pipeline.storage.recipients import recipient_key
 from pipeline.storage.standing import RecipientState, Said
 
 pytestmark = pytest.mark.acceptance
@@ -36,6 +38,9 @@ async def test_what_was_said_of_recipients_decides_what_is_sent(
     done = postorder("recipients", "block", "-", *config, text=" +1 415 555 0123\n")
     assert done.stdout.endswith("gets nothing from now on\n")
     assert "4155550123" not in done.stdout + done.stderr + shown.stdout
+    record = await last_done(bench.cluster, "recipients.say")
+    assert record.target == f"sms {recipient_key(Channel.SMS, NUMBER).key.hex}"
+    assert "4155550123" not in str(record)
 
     async def states(order: str) -> dict[str, tuple[str, str | None]]:
         rows = await bench.rows("SELECT channel, state, reason FROM outbox WHERE order_id = $1", order)

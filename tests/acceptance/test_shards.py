@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from commands import postorder
 from moving_shards import Moving
+from on_record import last_done
 from reading import Writer
 
 pytestmark = pytest.mark.acceptance
@@ -36,6 +37,7 @@ async def test_a_shard_is_removed_and_the_last_one_is_not(moving: Moving) -> Non
     )
     assert sorted(await moving.order_ids()) == sorted(names)
     assert await moving.rows_of("shard1", "orders") == 0
+    assert (await last_done(moving.bench.cluster, "shards.change")).detail == f"{slots} slots"
     before = await owners(moving)
     for command in (("remove", "shard0", "--yes"), ("plan", "remove", "shard0")):
         refused = postorder("shards", *command, *config)

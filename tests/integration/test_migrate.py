@@ -330,3 +330,14 @@ def test_the_commands(fresh: Settings, settings_file: Path) -> None:
     status, text, _ = migrate("status")
     assert status == 0
     assert "0004_expand_retention" in text or LAST > 4
+    # The first time it is on record when it is done, for want of a place; then before and after.
+    assert migrate()[0] == 0
+    read = postorder("audit", "--json", "--config", str(settings_file), **variables)
+    entries = [json.loads(line) for line in read.stdout.splitlines()]
+    assert [(one["what"], one["outcome"]) for one in entries] == 2 * [
+        ("migrate", "done"),
+        ("migrate", "begun"),
+    ]
+    assert entries[0]["detail"] == "shard0: up to date; shard1: up to date"
+    assert entries[2]["detail"].startswith("shard0: 0001_expand_initial")
+    assert [one["detail"] for one in entries if one["outcome"] == "begun"] == ["", "when it was done"]

@@ -11,9 +11,11 @@ import asyncpg
 import pytest
 from aged_rows import KEEP, Rows
 from commands import postorder
+from on_record import last_done
 from real_stack import Bench, invoice_event, order_event
 
 from pipeline.clock import SystemClock
+from pipeline.control.audit_log import AuditLog
 from pipeline.errors import SettingsError
 from pipeline.lifecycle import Tasks
 from pipeline.settings import RetentionSettings, load_settings
@@ -244,7 +246,7 @@ async def test_files_stop_growing(shard: Rows) -> None:
 
 
 async def test_the_command_shows_rows_and_bytes_and_a_dry_run_deletes_nothing(
-    shard: Rows, settings_file: Path
+    shard: Rows, settings_file: Path, bench: Bench
 ) -> None:
     for number in range(300):
         await shard.add(f"o{number}", days=31 if number % 3 else 1, states=("accepted", "delivered"))
@@ -269,6 +271,9 @@ async def test_the_command_shows_rows_and_bytes_and_a_dry_run_deletes_nothing(
     shown = await asyncio.to_thread(postorder, "retention", "run", "--config", str(settings_file))
     assert shown.returncode == 0
     assert "file MB" in shown.stdout
+    [*_, first, _] = await AuditLog(bench.cluster, SystemClock()).entries(4, what="retention.run")
+    assert (await last_done(bench.cluster, "retention.run")).detail == "0 rows"
+    assert first.detail == "600 rows"
 
 
 def test_keeping_less_than_the_dedupe_window_is_refused(settings_file: Path) -> None:
