@@ -11,17 +11,17 @@ from consumers.customer_updated import customer_updated_consumer
 from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
 from consumers.knobs import Knobs, Steering
-from consumers.notifications import checked_templates, notification_services
 from consumers.ops.port import OpsPort
 from consumers.order_processed import order_processed_consumer
 from consumers.process_parts import ProcessParts, metric_counts
+from consumers.role_needs import require_ports, require_providers
 from consumers.roles import Role
 from consumers.tracing import tracing_of
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
 from pipeline.control.report_board import ReportBoard
 from pipeline.control.reporter import Reporter, this_process
-from pipeline.errors import PostorderError, SettingsError
+from pipeline.errors import PostorderError
 from pipeline.lifecycle import Service, Tasks, run_services
 from pipeline.observability.metrics import Metrics
 from pipeline.observability.readiness import Cause, Phase, Readiness
@@ -53,10 +53,12 @@ class Process:
         steering: Steering | None = None,
     ) -> None:
         if Role.NOTIFICATIONS in roles:
-            _require_providers(settings)
+            from consumers.notifications import checked_templates  # noqa: PLC0415  # 13 MB, for one role
+
+            require_providers(settings)
             # Before anything is connected: what is wrong with a template does not wait for a database.
             self._templates = checked_templates(settings)
-        _require_ports(settings, roles)
+        require_ports(settings, roles)
         self._settings = settings
         self._roles = roles
         self._clock: Clock = SystemClock()
@@ -170,18 +172,7 @@ class Process:
         news = OutboxNews(self._cluster, listens=sends, clock=self._clock, tasks=self._new_tasks())
         services: list[Service] = [news]
         if sends:
-            services += notification_services(
-                self._settings,
-                self._cluster,
-                templates=self._templates,
-                news=news,
-                metrics=self._metrics,
-                clock=self._clock,
-                new_tasks=self._new_tasks,
-                parts=self._parts.fields,
-                put=tracing.put if tracing else None,
-            )
-            services += [self._retention(), self._ledger_watch()]
+            services += self._sending_services(news)
         makers = {
             Role.ORDERS: order_processed_consumer,
             Role.INVOICES: invoice_generated_consumer,
@@ -248,6 +239,22 @@ class Process:
             tasks=self._new_tasks(),
         )
 
+    def _sending_services(self, news: OutboxNews) -> list[Service]:
+        from consumers.notifications import notification_services  # noqa: PLC0415  # as above
+
+        sending = notification_services(
+            self._settings,
+            self._cluster,
+            templates=self._templates,
+            news=news,
+            metrics=self._metrics,
+            clock=self._clock,
+            new_tasks=self._new_tasks,
+            parts=self._parts.fields,
+            put=self._tracing.put if self._tracing else None,
+        )
+        return [*sending, self._retention(), self._ledger_watch()]
+
     def _public_services(self) -> list[Service]:
         from consumers.public.services import public_services  # noqa: PLC0415  # half a second, for few
 
@@ -280,24 +287,3 @@ def _calm_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
-
-
-def _require_ports(settings: Settings, roles: frozenset[Role]) -> None:
-    """Raise SettingsError for a listener that is asked for by name and has no port."""
-    ports = {Role.PUBLIC: settings.public.port, Role.API: settings.api.port}
-    missing = [] if roles == frozenset(Role) else [role for role in roles & ports.keys() if not ports[role]]
-    if missing:
-        raise SettingsError([f"{role}.port: is 0, and --only {role} needs one" for role in sorted(missing)])
-
-
-def _require_providers(settings: Settings) -> None:
-    """Raise SettingsError for what sending needs and only sending: better now than at the first SMS."""
-    needed = {}
-    for where, sms in (("sms", settings.sms), ("sms_second", settings.sms_second)):
-        if sms is not None:
-            needed[f"{where}.account_sid"] = sms.account_sid
-            needed[f"{where}.auth_token"] = sms.auth_token
-            needed[f"{where}.from_number"] = sms.from_number or sms.messaging_service_sid
-    missing = [f"{key}: is missing, and notifications need it" for key, value in needed.items() if not value]
-    if missing:
-        raise SettingsError(missing)

@@ -59,3 +59,13 @@ def test_help_of_a_command_names_the_program() -> None:
     result = CliRunner().invoke(app, ["topology", "apply", "--help"], prog_name="postorder")
     assert result.exit_code == 0
     assert result.stdout.startswith("Usage: postorder topology apply [OPTIONS]\n")
+
+
+def test_a_process_that_does_not_send_loads_nothing_to_send_with() -> None:
+    look = (
+        "import sys, consumers.bootstrap\n"
+        "print(*{'aiohttp', 'aiosmtplib', 'babel', 'httptools', 'jinja2', 'phonenumbers', 'litestar'}"
+        ".intersection(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
