@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-contract test-plans test-looks test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring loadtest loadtest-all fuzz check docs format lock clean
+.PHONY: help setup demo test test-contract test-plans test-looks test-console test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring loadtest loadtest-all fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -20,6 +20,9 @@ test-plans: setup ## the plans of the hot statements at a million orders, about 
 
 test-looks: setup ## mails and pages in Chromium: contrast, widths; skipped without it, half a minute
 	@$(BIN)/pytest tests/acceptance/test_looks.py -m looks $(ARGS)
+
+test-console: setup ## every task of the console, clicked through in Chromium; skipped without it
+	@$(BIN)/pytest tests/console -m console $(ARGS)
 
 test-contract: setup ## schemathesis against the API, some minutes
 	@$(BIN)/pytest tests/integration/test_api_contract.py -m contract $(ARGS)

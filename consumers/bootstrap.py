@@ -269,6 +269,7 @@ class Process:
 
     def _api_services(self) -> list[Service]:
         from consumers.api.services import api_services  # noqa: PLC0415  # as above
+        from consumers.console.routes import console_routes  # noqa: PLC0415  # as above
 
         return api_services(
             self._settings,
@@ -276,6 +277,7 @@ class Process:
             metrics=self._metrics,
             clock=self._clock,
             new_tasks=self._new_tasks,
+            more_routes=console_routes(),
         )
 
     def _retention(self) -> Retention:

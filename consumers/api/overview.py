@@ -106,7 +106,8 @@ class ProcessNow(msgspec.Struct, frozen=True, kw_only=True):
     """A process of the pipeline, as it last reported itself, `age_s` ago; reports come every 2 s.
 
     `held`: events in its memory; above `held_max` it takes none. `cpu_cores`: 1 is one core. `loop_lag_s`: by
-    how much its event loop was late at worst since the report before.
+    how much its event loop was late at worst since the report before. `decision`: why there are as many
+    `workers` as there are, and what the `bottleneck` is, where a supervisor runs the process; else empty.
     """
 
     process_id: str
@@ -120,6 +121,9 @@ class ProcessNow(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag_s: float = 0.0
     cpu_cores: float = 0.0
     rss_bytes: int = 0
+    workers: int = 0
+    bottleneck: str = ""
+    decision: str = ""
 
 
 class UnknownNow(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from consumers.api.overview import (
     PROCESSES_MAX,
@@ -14,7 +14,7 @@ from consumers.api.overview import (
 )
 from consumers.topology import WORK_QUEUES, QueueDepth
 from pipeline.control.limit_board import Limits
-from pipeline.storage.control import IntakeReport, PoolReport, ProcessReport, SlotReport
+from pipeline.storage.control import IntakeReport, PoolReport, ProcessReport, Report, SlotReport
 from pipeline.storage.glance import Glance
 
 _MINUTE_S: Final = 60
@@ -133,4 +133,18 @@ def _process_now(one: ProcessReport) -> ProcessNow:
         loop_lag_s=report.loop_lag_s if report else 0.0,
         cpu_cores=report.cpu_cores if report else 0.0,
         rss_bytes=report.rss_bytes if report else 0,
+        **_allocation(report),
     )
+
+
+def _allocation(report: Report | None) -> dict[str, Any]:
+    """Return what the supervisor last told the process, as far as it can be read: versions may differ."""
+    told = report.extra.get("allocator") if report else None
+    found = {"workers": 0, "bottleneck": "", "decision": ""}
+    if isinstance(told, dict):
+        given = {**told, "decision": told.get("why")}
+        found = {
+            name: given[name] if isinstance(given.get(name), type(gap)) else gap
+            for name, gap in found.items()
+        }
+    return found

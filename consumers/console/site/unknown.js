@@ -1,0 +1,62 @@
+// Messages of unknown outcome, and a person's word about what became of one.
+import { ask, inPath } from "./api.js";
+import { button, byId, el, facts, set } from "./dom.js";
+import { choice, confirmed, field } from "./dialog.js";
+import { session } from "./session.js";
+import { table } from "./table.js";
+import { since, time, whole, words } from "./words.js";
+
+const STATES = { unknown: "unknown", abandoned: "abandoned" };
+const ENDS = { accepted: "it was sent: accepted", abandoned: "give it up: abandoned", pending: "send it, perhaps a second time: pending" };
+
+export function unknownView({ say, report, findOrder }) {
+  const state = choice("state", STATES);
+  set(state, "id", "unknown-state");
+  let turns = 0;
+  const more = el("p", { class: "soft", hidden: true }, "These are the first 200; there are more.");
+  const list = table("Unknown effects", [
+    { head: "order", node: (one) => button(one.order_id, () => findOrder(one.order_id), { class: "plain" }) },
+    { head: "message", text: ({ kind }) => words(kind) },
+    { head: "owed for", text: (one) => since(one.created_at) },
+    { head: "claimed (UTC)", text: (one) => time(one.claimed_at) },
+    { head: "tries", kind: "number", text: ({ attempts }) => whole(attempts) },
+    { head: "provider", text: ({ provider }) => provider },
+    { head: "reason", kind: "long", text: ({ reason }) => words(reason) },
+    { head: "shard", text: ({ shard }) => shard },
+    { head: "resolve", node: (one) => button("Resolve", () => resolve(one), { disabled: !session.covers("operate"), title: session.covers("operate") ? null : "Needs the role operate", "aria-label": `Resolve ${one.kind} ${one.effect_id}` }) },
+  ], { empty: "No message is in this state." });
+  const bar = el("div", { class: "bar" }, el("p", {}, el("label", { for: "unknown-state" }, "State"), state),
+    button("Refresh", () => load().catch(report), { class: "plain" }));
+  byId("unknown-list").replaceChildren(bar, list.element, more);
+  state.addEventListener("change", () => load().catch(report));
+
+  async function load() {
+    const turn = (turns += 1);
+    const found = await ask(`effects?state=${state.value}&limit=200`);
+    if (turn !== turns) return;
+    list.show([], () => "");
+    list.show(found.effects, (one) => one.effect_id);
+    set(more, "hidden", !found.more);
+  }
+
+  function resolve(one) {
+    const to = choice("to", Object.fromEntries(Object.entries(ENDS).filter(([end]) => end !== one.state)));
+    confirmed({
+      title: `Resolve ${words(one.kind)} of order ${one.order_id}?`, deed: "Resolve",
+      about: facts([["message", one.effect_id], ["state", one.state], ["provider", one.provider], ["claimed (UTC)", time(one.claimed_at)]]),
+      fields: [
+        field("What became of it", to),
+        field("How you know", el("input", { name: "because", required: true, maxlength: 200, autocomplete: "off" }), "Kept with the message: no personal data."),
+        field("The provider's id", el("input", { name: "provider_id", maxlength: 200, autocomplete: "off" }), "When it was accepted, if you have it."),
+      ],
+      run: async ({ to: end, because, provider_id: providerId }) => {
+        const data = { seen: one.state, to: end, because, provider_id: providerId || null };
+        await ask(`effects/${inPath(one.effect_id)}/resolution`, { method: "POST", data });
+        say(`${words(one.kind)} of order ${one.order_id}: ${end} by ${session.me.subject}.`);
+        await load();
+      },
+    });
+  }
+
+  return { enter: load };
+}
