@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-contract test-plans test-looks test-console test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring loadtest loadtest-all fuzz check docs format lock clean
+.PHONY: help setup build demo test test-contract test-plans test-looks test-console test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring loadtest loadtest-all fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -24,8 +24,8 @@ test-looks: setup ## mails and pages in Chromium: contrast, widths; skipped with
 test-console: setup ## every task of the console, clicked through in Chromium; skipped without it
 	@$(BIN)/pytest tests/console -m console $(ARGS)
 
-test-contract: setup ## schemathesis against the API, some minutes
-	@$(BIN)/pytest tests/integration/test_api_contract.py -m contract $(ARGS)
+test-contract: setup ## schemathesis against the API and the public listener, some minutes
+	@$(BIN)/pytest tests/contract -m contract $(ARGS)
 
 test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
 	@$(BIN)/pytest tests/faults -m faults $(ARGS)
@@ -76,12 +76,17 @@ check: setup ## lint, types, import rules
 	@$(BIN)/python scripts/render_contract.py --check
 	@$(BIN)/python scripts/render_api.py --check
 	@$(BIN)/python scripts/render_metrics.py --check
+	@$(BIN)/python scripts/render_prometheus_rule.py --check
 
 docs: setup ## write the pages that are made from the code
 	@$(BIN)/python scripts/render_configuration.py
 	@$(BIN)/python scripts/render_contract.py
 	@$(BIN)/python scripts/render_api.py
 	@$(BIN)/python scripts/render_metrics.py
+	@$(BIN)/python scripts/render_prometheus_rule.py
+
+build: setup ## the wheel; into dist/
+	@$(BIN)/python -m hatchling build -t wheel -d dist
 
 format: setup ## format the code and fix what can be fixed safely
 	@$(BIN)/ruff format .

@@ -2,15 +2,22 @@
 # Make a certificate authority of this installation's own and one certificate of it, once:
 #     make-certificates CA_FOLDER TLS_FOLDER NAME...
 # CA_FOLDER gets ca.crt, which clients trust. TLS_FOLDER gets server.crt and server.key for the names. The
-# authority's key is thrown away: nothing else can ever be signed with it. Renew by emptying TLS_FOLDER.
+# authority's key is thrown away: nothing else can ever be signed with it. Both are made anew when a name is missing,
+# and in the last 30 days; or empty TLS_FOLDER.
 set -eu
 
 ca=$1 tls=$2
 shift 2
 days=825
 
+holds_every_name() {
+    for name; do
+        openssl verify -CAfile "$ca/ca.crt" -verify_hostname "$name" "$tls/server.crt" >/dev/null 2>&1 || return 1
+    done
+}
+
 if [ -s "$tls/server.key" ] && openssl x509 -checkend 2592000 -noout -in "$tls/server.crt" >/dev/null &&
-    openssl verify -CAfile "$ca/ca.crt" "$tls/server.crt" >/dev/null; then
+    holds_every_name "$@"; then
     echo "certificates are there"
     exit 0
 fi

@@ -16,8 +16,8 @@ once() { # NAME TEXT
     [ ! -f "$folder/$1.new" ] || { chmod 444 "$folder/$1.new" && mv "$folder/$1.new" "$folder/$1"; }
 }
 
-for name in postgres_superuser postgres_replicator postgres_postorder amqp_password public_secret \
-    bounce_secret twilio_token grafana_admin; do
+for name in postgres_superuser postgres_replicator postgres_postorder amqp_password api_secret \
+    public_secret bounce_secret twilio_token grafana_admin; do
     once "$name" "$(random)"
 done
 # RabbitMQ reads the user from a piece of configuration: it has no setting that names a file with a password.

@@ -1,12 +1,25 @@
 """docker-compose.yml, as far as can be known without a container engine."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deployment import DEPLOY, ROOT, compose, vendored, violations
+from deployment import (
+    COMPOSE,
+    DEPLOY,
+    PROGRAMS,
+    ROOT,
+    compose,
+    grace_needed_s,
+    read_yaml,
+    run_program,
+    seconds,
+    vendored,
+    violations,
+)
 
 from consumers.cli import COMMANDS
 from consumers.lazy_group import ListedCommand
@@ -19,10 +32,7 @@ from stack.twilio import emulator
 SERVICES = compose()["services"]
 JOBS = ("certificates", "migrate", "topology")
 STAND_INS = {"mail-sink": sink, "twilio-emulator": emulator}
-WITHOUT_CLIENT = (
-    "edge",
-    "jaeger",
-)  # nothing in the image can ask; whether they answer shows in what uses them
+WITHOUT_CLIENT = ("edge", "jaeger")  # nothing in the image can ask: it shows in what uses them
 
 
 def long_lived() -> list[str]:

@@ -1,155 +1,42 @@
 """nginx's configurations, run by a real nginx on loopback where Debian's package is installed."""
 
 import asyncio
-import io
-import shutil
-import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
-from aiohttp import web
 from deployment import DEPLOY
+from nginx_edge import (
+    HOOKS,
+    TWILIO,
+    Edge,
+    checked,
+    make_certificates,
+    needs_nginx,
+    place_all,
+    running_edge,
+)
 
-NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else "")
-CERTIFICATES = DEPLOY / "docker" / "make-certificates.sh"
-HOOKS, TWILIO = "hooks.postorder.test", "twilio.postorder.test"
-
-pytestmark = pytest.mark.skipif(not NGINX, reason="needs nginx: apt-get install nginx-light")
+pytestmark = needs_nginx
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "tls").mkdir()
-    subprocess.run(
-        ["sh", CERTIFICATES, tmp_path / "tls", tmp_path / "tls", HOOKS, TWILIO], check=True, timeout=30
-    )
-    for name in ("limits.conf", "proxy.conf", "postorder.conf"):
-        place(DEPLOY / "nginx" / name, tmp_path)
-    place(DEPLOY / "docker" / "edge.conf", tmp_path)
-    return tmp_path
+async def edge(tmp_path: Path, tls: Path) -> AsyncIterator[Edge]:
+    async with running_edge(tmp_path, tls) as found:
+        yield found
 
 
-def place(source: Path, folder: Path, **changes: str) -> Path:
-    """Copy a configuration to where the test's nginx can use it."""
-    text = source.read_text()
-    for old, new in {
-        "/etc/nginx/postorder/": f"{folder}/",
-        "/etc/postorder/tls": f"{folder}/tls",
-        "/var/log/nginx": str(folder),
-        "pid /tmp/nginx.pid": f"pid {folder}/nginx.pid",
-        "_path /tmp/": f"_path {folder}/",
-        "error_log /dev/stderr": f"error_log {folder}/error.log",
-        "access_log /dev/stdout": f"access_log {folder}/access.log",
-        **changes,
-    }.items():
-        text = text.replace(old, new)
-    path = folder / source.name
-    path.write_text(text)
-    return path
-
-
-def test_the_configuration_for_a_host_is_one_that_nginx_takes(folder: Path) -> None:
-    main = folder / "main.conf"
-    main.write_text(
-        f"pid {folder}/nginx.pid; error_log stderr; events {{}} http {{ include {folder}/postorder.conf; }}"
-    )
-    found = subprocess.run(
-        [NGINX, "-t", "-c", main, "-p", folder], capture_output=True, text=True, timeout=20, check=False
-    )
+def test_the_configuration_for_a_host_is_one_that_nginx_takes(tmp_path: Path, tls: Path) -> None:
+    place_all(tmp_path, tls)
+    found = checked(tmp_path, "postorder.conf")
     assert found.returncode == 0, found.stderr
     assert "[warn]" not in found.stderr.replace("could not open error log", "")
-
-
-class Edge:
-    """The composition's nginx in front of one listener."""
-
-    def __init__(self, port: int, folder: Path, seen: list[web.Request]) -> None:
-        self.port = port
-        self.folder = folder
-        self.seen = seen
-        self._context = ssl.create_default_context(cafile=folder / "tls" / "ca.crt")
-
-    async def ask(self, method: str, path: str, host: str = HOOKS, data: bytes = b"", **headers: str) -> int:
-        """Return the status; headers are given with underscores."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with (
-            aiohttp.ClientSession(headers={**named, "Host": host}) as session,
-            session.request(
-                method,
-                f"https://127.0.0.1:{self.port}{path}",
-                data=io.BytesIO(data) if data else None,
-                ssl=self._context,
-                server_hostname=HOOKS,
-            ) as answer,
-        ):
-            return answer.status
-
-
-@asynccontextmanager
-async def listening(seen: list[web.Request]) -> AsyncIterator[int]:
-    async def take(request: web.Request) -> web.Response:
-        seen.append(request)
-        await request.read()
-        return web.Response(status=204)
-
-    application = web.Application(client_max_size=4 * 2**20)
-    application.router.add_route("*", "/{path:.*}", take)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
-@pytest.fixture
-async def edge(folder: Path) -> AsyncIterator[Edge]:
-    port, seen = free_port(), []
-    async with listening(seen) as upstream:
-        configuration = place(
-            DEPLOY / "docker" / "edge.conf",
-            folder,
-            **{
-                "listen 8443": f"listen 127.0.0.1:{port}",
-                "http://public:8080": f"http://127.0.0.1:{upstream}",
-                "http://twilio-emulator:2580": f"http://127.0.0.1:{upstream}",
-            },
-        )
-        # No master: a test's nginx is one process, and has no other user to become.
-        process = await asyncio.create_subprocess_exec(
-            *(NGINX, "-c", str(configuration), "-p", str(folder), "-g", "daemon off; master_process off;")
-        )
-        try:
-            await answers(port, process)
-            yield Edge(port, folder, seen)
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-async def answers(port: int, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            assert process.returncode is None
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)  # nginx has no signal that says it listens
-                continue
-            writer.close()
-            return
 
 
 async def test_what_is_reached_from_outside_and_what_is_not(edge: Edge) -> None:
@@ -215,7 +102,7 @@ async def test_only_authenticated_encryption_with_forward_secrecy_is_taken(
     edge: Edge, ciphers: str, *, taken: bool
 ) -> None:
     """TLS 1.0 and 1.1 have no such ciphers; Debian's OpenSSL refuses them besides."""
-    context = ssl.create_default_context(cafile=edge.folder / "tls" / "ca.crt")
+    context = ssl.create_default_context(cafile=edge.tls / "ca.crt")
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(ciphers)
     opening = asyncio.open_connection("127.0.0.1", edge.port, ssl=context, server_hostname=HOOKS)

@@ -1,37 +1,99 @@
-"""nginx in front of the API: a real nginx takes the configuration, where Debian's package is installed."""
+"""nginx in front of the API and the console: the same way in the composition and on a host."""
 
-import shutil
-import subprocess
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from deployment import DEPLOY
+from nginx_edge import OPS, Edge, checked, make_certificates, needs_nginx, place_all, running_edge
 
-NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else "")
+from consumers.api.overview_routes import STREAM_PATH
+from pipeline.settings import ApiSettings
 
-pytestmark = pytest.mark.skipif(not NGINX, reason="needs nginx: apt-get install nginx-light")
+pytestmark = needs_nginx
 
 
-def test_the_configuration_of_the_api_is_one_that_nginx_takes(tmp_path: Path) -> None:
-    (tmp_path / "tls").mkdir()
-    names = [tmp_path / "tls", tmp_path / "tls", "ops.shop.example"]
-    subprocess.run(["sh", DEPLOY / "docker" / "make-certificates.sh", *names], check=True, timeout=30)
-    for name in ("limits.conf", "proxy.conf", "postorder.conf", "postorder-api.conf"):
-        text = (DEPLOY / "nginx" / name).read_text()
-        for old, new in {
-            "/etc/nginx/postorder/": f"{tmp_path}/",
-            "/etc/postorder/tls": f"{tmp_path}/tls",
-            "/var/log/nginx": str(tmp_path),
-        }.items():
-            text = text.replace(old, new)
-        (tmp_path / name).write_text(text)
-    main = tmp_path / "main.conf"
-    main.write_text(
-        f"pid {tmp_path}/nginx.pid; error_log stderr; events {{}} http {{ include {tmp_path}/postorder.conf; "
-        f"include {tmp_path}/postorder-api.conf; }}"
-    )
-    found = subprocess.run(
-        [NGINX, "-t", "-c", main, "-p", tmp_path], capture_output=True, text=True, timeout=20, check=False
-    )
+class Streams:
+    """A listener that says one thing at once and the next when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path != STREAM_PATH:
+            return web.Response(status=204)
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        await stream.write(b"data: 1\n\n")
+        await self.go_on.wait()
+        await stream.write(b"data: 2\n\n")
+        return stream
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def streams() -> Streams:
+    return Streams()
+
+
+@pytest.fixture
+async def edge(tmp_path: Path, tls: Path, streams: Streams) -> AsyncIterator[Edge]:
+    async with running_edge(tmp_path, tls, streams.answer) as found:
+        yield found
+
+
+def test_the_configuration_of_the_api_is_one_that_nginx_takes(tmp_path: Path, tls: Path) -> None:
+    place_all(tmp_path, tls)
+    found = checked(tmp_path, "postorder.conf", "postorder-api.conf")
     assert found.returncode == 0, found.stderr
     assert "[warn]" not in found.stderr.replace("could not open error log", "")
+
+
+async def test_everything_is_passed_on_as_it_is(edge: Edge) -> None:
+    assert await edge.ask("GET", "/", OPS) == 204
+    assert (
+        await edge.ask("GET", "/v1/orders/gid:%2F%2Fshop%2F1?token=x", OPS, Authorization="Bearer x") == 204
+    )
+    assert await edge.ask("POST", "/v1/quarantine/redrive", OPS, data=b"x" * 16_000) == 204
+    root, order, redrive = edge.seen
+    assert (root.path, redrive.method) == ("/", "POST")
+    assert order.raw_path == "/v1/orders/gid:%2F%2Fshop%2F1?token=x"
+    assert order.headers["Authorization"] == "Bearer x"
+    assert await edge.ask("POST", "/v1/quarantine/redrive", OPS, data=b"x" * 17_000) == 413
+    assert len(edge.seen) == 3
+
+
+async def test_the_caller_is_who_speaks_to_nginx_whatever_is_claimed(edge: Edge) -> None:
+    claims = {"X_Forwarded_For": "1.2.3.4", "Forwarded": "for=1.2.3.4", "X_Forwarded_Host": "evil.test"}
+    assert await edge.ask("GET", "/v1/overview", OPS, **claims) == 204
+    passed_on = edge.seen[0].headers
+    assert passed_on["X-Forwarded-For"] == "127.0.0.1"
+    assert passed_on["Host"] == OPS
+    assert not {"Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto"} & set(passed_on)
+
+
+async def test_a_stream_comes_as_it_goes(edge: Edge, streams: Streams) -> None:
+    async with asyncio.timeout(10), edge.asking("GET", STREAM_PATH, OPS) as answer:
+        assert await answer.content.readuntil(b"\n\n") == b"data: 1\n\n"
+        streams.go_on.set()
+        assert await answer.content.read() == b"data: 2\n\n"
+    assert await edge.ask("POST", STREAM_PATH, OPS) == 403
+
+
+def test_what_nginx_allows_is_what_the_api_allows() -> None:
+    passed_on = (DEPLOY / "nginx/proxy-api.conf").read_text()
+    settings = ApiSettings()
+    assert f"client_max_body_size {settings.body_bytes_max // 1024}k;" in passed_on
+    limits = (DEPLOY / "nginx/limits.conf").read_text()
+    assert f"zone=api_per_address:10m rate={settings.address_requests_per_s}r/s;" in limits
+    for path in (DEPLOY / "nginx/postorder-api.conf", DEPLOY / "docker/edge.conf"):
+        text = path.read_text()
+        assert f"zone=api_per_address burst={settings.address_requests_burst} nodelay;" in text
+        assert f"location = {STREAM_PATH} {{" in text
+        assert "include /etc/nginx/postorder/proxy-api.conf;" in text
