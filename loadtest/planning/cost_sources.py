@@ -97,13 +97,14 @@ class PhaseLatency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RampPhase(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of a ramp: `machine_cores` were busy, `lag_s` of work was open at its end."""
+    """A step of a ramp: `machine_cores` were busy, `lag_s` of work was open at its end; `cores` by part."""
 
     measured: bool
     events_per_s: float
     lag_s: dict[str, float]
     latencies: dict[str, PhaseLatency]
     machine_cores: float
+    cores: dict[str, float] = {}
 
     @property
     def keeps_up(self) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from statistics import median, median_high
 
 import msgspec
 
@@ -27,6 +28,7 @@ BATCH_EVENTS = 50
 _LANES_MEASURED = 4  # bench-writer: two shards, two transactions at once on each
 _SHARDS_MEASURED = 2
 _ROUNDS = 40
+_IDLE_SHARE_MIN = 0.2
 
 
 def new_costs(earlier: CostVector, files: Files) -> CostVector:
@@ -43,7 +45,7 @@ def new_costs(earlier: CostVector, files: Files) -> CostVector:
     if files.footprint is not None:
         costs = msgspec.structs.replace(costs, **_of_footprint(files.footprint))
     if files.ramp is not None:
-        costs = msgspec.structs.replace(costs, **_of_ramp(files.ramp))
+        costs = msgspec.structs.replace(costs, **_of_ramp(files.ramp, costs))
     elif files.intake is not None:
         costs = msgspec.structs.replace(costs, turn_ms=_turn(files.intake, costs))
     return costs
@@ -139,7 +141,7 @@ def busy_at(costs: CostVector, rate_per_s: float, cores: int) -> float:
             in_flight=load_assumptions().settings.batches_in_flight,
             batch_max=load_assumptions().settings.batch_max,
         )
-        each = event_cost(costs, batch=batch, events_per_message=1).total
+        each = event_cost(costs, batch=batch, events_per_message=1, busy_share=busy).total
         each += costs.publisher_event_us.value + costs.publisher_message_us.value
         busy = min(0.98, (busy + rate_per_s * each / 1e6 / cores) / 2)
     return busy
@@ -154,8 +156,8 @@ def _turn(file: IntakeFile, costs: CostVector) -> Measured:
     return from_file(file, service_from_waiting_s(wait_s, cores, busy, 0.99) * 1000, "ms", note)
 
 
-def _of_ramp(file: RampFile) -> dict[str, Measured]:
-    """Return idle p99, and the turn by how busy the CPUs were, of the steps that kept up."""
+def _of_ramp(file: RampFile, costs: CostVector) -> dict[str, Measured]:
+    """Return idle p99, turn and the broker's idle cost, by how busy the CPUs were in steps that kept up."""
     steps = sorted((step for step in file.phases if step.keeps_up), key=lambda step: step.events_per_s)
     if not steps:
         return {}
@@ -163,11 +165,22 @@ def _of_ramp(file: RampFile) -> dict[str, Measured]:
     idle_ms = idle.latencies["committed"].p99_ms
     found = {"idle_p99_ms": from_file(file, idle_ms, "ms", f"at {idle.events_per_s:,.0f} events/s")}
     if curve := _turns(steps, idle_ms, cores):
-        median = sorted(turn for _, turn in curve)[len(curve) // 2]
         note = f"of {len(curve)} rates kept up with, by M/G/c from the measured load; value: the median"
-        turn = from_file(file, median, "ms", note)
+        turn = from_file(file, median_high(turn for _, turn in curve), "ms", note)
         found["turn_ms"] = msgspec.structs.replace(turn, by_busy=curve)
+    if idle_us := [cost for step in steps if (cost := _idle_message_us(step, costs, cores)) is not None]:
+        note = f"of {len(idle_us)} rates kept up with: the broker's CPU above full load's, by the idle share"
+        found["broker_idle_message_us"] = from_file(file, median(idle_us), "µs per message", note)
     return found
+
+
+def _idle_message_us(step: RampPhase, costs: CostVector, cores: int) -> float | None:
+    """Return what a message costs the broker on top with idle CPUs, by one step. None: it does not tell."""
+    idle_share = 1 - sum(step.cores.values()) / cores
+    if "rabbitmq" not in step.cores or idle_share < _IDLE_SHARE_MIN:
+        return None
+    full_us = costs.broker_event_us.value + costs.broker_message_us.value
+    return max(0.0, (step.cores["rabbitmq"] / step.events_per_s * 1e6 - full_us) / idle_share)
 
 
 def _turns(steps: list[RampPhase], idle_ms: float, cores: int) -> list[tuple[float, float]]:

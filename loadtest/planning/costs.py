@@ -48,13 +48,15 @@ class CostVector(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Microseconds of CPU, bytes and times.
 
     What an event costs is the cost of an event, plus that of a message by the events in it, plus that of a
-    transaction by the events in it. `sms_` and `mail_` are for one message sent. `turn_ms` is the service
-    time that makes the queueing formula give the measured latency. `saturation_share` is how busy the CPUs
-    are when no more goes through.
+    transaction by the events in it. `broker_idle_message_us` comes on top with idle CPUs, when the broker is
+    woken for each message singly, and goes to 0 at full load. `sms_` and `mail_` are for one message sent.
+    `turn_ms` is the service time that makes the queueing formula give the measured latency.
+    `saturation_share` is how busy the CPUs are when no more goes through.
     """
 
     broker_event_us: Measured
     broker_message_us: Measured
+    broker_idle_message_us: Measured
     consumer_event_us: Measured
     consumer_message_us: Measured
     consumer_transaction_us: Measured

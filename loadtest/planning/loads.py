@@ -39,10 +39,19 @@ class EventCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def event_cost(
-    costs: CostVector, *, batch: float, events_per_message: int, followers: float = 0.0
+    costs: CostVector,
+    *,
+    batch: float,
+    events_per_message: int,
+    followers: float = 0.0,
+    busy_share: float = 1.0,
 ) -> EventCost:
-    """Return what an event costs; `batch` is events in a transaction, `followers` the leader's CPU again."""
-    broker = costs.broker_event_us.value + costs.broker_message_us.value / events_per_message
+    """Return what an event costs; `batch` is events in a transaction, `followers` the leader's CPU again.
+
+    The less busy the machine is, the more messages the broker is woken for singly.
+    """
+    message = costs.broker_message_us.value + costs.broker_idle_message_us.value * (1 - busy_share)
+    broker = costs.broker_event_us.value + message / events_per_message
     return EventCost(
         broker=broker,
         followers=broker * followers,
@@ -54,10 +63,17 @@ def event_cost(
     )
 
 
-def cores_busy(demand: Demand, costs: CostVector, given: Assumptions, batch: float) -> dict[Part, float]:
-    """Return the cores that each part keeps busy, on average at the peak."""
-    followers = (given.broker.quorum - 1) * given.broker.follower_share
-    each = event_cost(costs, batch=batch, events_per_message=demand.events_per_message, followers=followers)
+def cores_busy(
+    demand: Demand, costs: CostVector, given: Assumptions, batch: float, busy_share: float = 1.0
+) -> dict[Part, float]:
+    """Return the cores that each part keeps busy, on average at the peak; `busy_share`: of the machines."""
+    each = event_cost(
+        costs,
+        batch=batch,
+        events_per_message=demand.events_per_message,
+        followers=(given.broker.quorum - 1) * given.broker.follower_share,
+        busy_share=busy_share,
+    )
     events, sms, mails = demand.events_per_s, demand.sms_per_s, demand.mails_per_s
     micros = {
         Part.BROKER: events * each.broker,

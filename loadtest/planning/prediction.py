@@ -1,7 +1,7 @@
 """What one machine with everything on it does at a rate: the model, turned on where it was measured."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -12,19 +12,39 @@ from loadtest.planning.latency import MEASURED_LINGER_S, p99_s
 from loadtest.planning.loads import Part, cores_busy, formed_batch, transaction_s
 
 SHARDS_HERE = 2
+FULL_SHARE = 0.97
+"""How busy a machine is that does no more; the rest goes with changing from one process to another."""
 _ROUNDS = 60
 _BUSY_MOST = 0.98
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
-    """This machine, and the test's own load: CPU µs per order of generator, observer and stand-ins."""
+    """This machine, what else it does, and how costs differ here.
+
+    The test's own load is `equipment_us`, CPU µs per order, and `equipment_cores` whatever the rate: of
+    generator, observer and stand-ins. `other_cores`: of programs that have nothing to do with it. `times`:
+    by how much a part costs more or less than the vector says. `saturation_share`: how busy what is counted
+    here may be.
+    """
 
     cores: int
     equipment_us: float
+    equipment_cores: float = 0.0
+    other_cores: float = 0.0
+    times: Mapping[Part, float] = {}
+    saturation_share: float = FULL_SHARE
+
+    @property
+    def usable_share(self) -> float:
+        """What of the machine the pipeline and the test can use together."""
+        return min(self.saturation_share, FULL_SHARE - self.other_cores / self.cores)
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """What is predicted at a rate. `part_us`: CPU per order; `thread_share`: of the busiest process."""
+    """What is predicted at a rate. `busy_share`: by the pipeline and the test. `part_us`: CPU per order.
+
+    `thread_share`: of the busiest process.
+    """
 
     orders_per_s: float
     busy_share: float
@@ -41,9 +61,13 @@ class Knee(msgspec.Struct, frozen=True, kw_only=True):
     limit: str
 
 
-def this_machine(equipment_us: float) -> Here:
-    """Return the machine that this runs on."""
-    return Here(cores=os.cpu_count() or 1, equipment_us=equipment_us)
+def this_machine(costs: CostVector, equipment_us: float) -> Here:
+    """Return the machine that this runs on, by the vector alone."""
+    return Here(
+        cores=os.cpu_count() or 1,
+        equipment_us=equipment_us,
+        saturation_share=costs.saturation_share.value,
+    )
 
 
 def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, rate: float) -> Point:
@@ -56,32 +80,37 @@ def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, 
         batch = formed_batch(
             scaled.events_per_s / SHARDS_HERE,
             MEASURED_LINGER_S,
-            transaction_s(costs, min(busy, _BUSY_MOST)),
+            transaction_s(costs, _taken(busy, here)),
             in_flight=given.settings.batches_in_flight,
             batch_max=given.settings.batch_max,
         )
-        cores = cores_busy(scaled, costs, given, batch)
-        used = sum(cores.values()) + rate * here.equipment_us / 1e6
+        counted = cores_busy(scaled, costs, given, batch, min(busy, 1.0))
+        cores = {part: used * here.times.get(part, 1.0) for part, used in counted.items()}
+        used = sum(cores.values()) + rate * here.equipment_us / 1e6 + here.equipment_cores
         busy = (busy + used / here.cores) / 2
     threads = (cores[Part.CONSUMERS], cores[Part.SMS] + cores[Part.MAIL])
     return Point(
         orders_per_s=rate,
         busy_share=busy,
         thread_share=max(threads),
-        p99_s=p99_s(costs, MEASURED_LINGER_S, here.cores, busy),
+        p99_s=p99_s(costs, MEASURED_LINGER_S, here.cores, busy + here.other_cores / here.cores),
         batch=batch,
         part_us={part: used / rate * 1e6 for part, used in cores.items()},
     )
 
 
+def _taken(busy_share: float, here: Here) -> float:
+    return min(busy_share + here.other_cores / here.cores, _BUSY_MOST)
+
+
 def knee_here(demand: Demand, costs: CostVector, given: Assumptions, here: Here) -> Knee:
     """Return the predicted knee, by halving."""
     limits: dict[str, Callable[[Point], bool]] = {
-        "CPU of the machine": lambda point: point.busy_share > costs.saturation_share.value,
+        "CPU of the machine": lambda point: point.busy_share > here.usable_share,
         "one process's thread": lambda point: point.thread_share > costs.saturation_share.value,
         "the p99 wanted": lambda point: point.p99_s > demand.p99_s,
     }
-    low, high, limit = 0.0, 1e6, ""
+    low, high, limit = 0.0, 1e6, "CPU of the machine"
     while high - low > max(0.01, 0.001 * low):
         middle = (low + high) / 2
         point = point_at(demand, costs, given, here, middle)

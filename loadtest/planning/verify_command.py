@@ -41,7 +41,7 @@ class _Audience:
 
 
 def verify_here(
-    demand: Demand, costs: CostVector, given: Assumptions, folder: Path, data_dir: Path
+    demand: Demand, costs: CostVector, given: Assumptions, folder: Path, data_dir: Path, *, by_session: bool
 ) -> Verification:
     """Run it, write FOLDER/verify.json, return what was found. Raises LoadTestError."""
 
@@ -54,17 +54,27 @@ def verify_here(
         return report
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = verify(demand, costs, given, run, folder)
+    found = verify(demand, costs, given, run, folder, by_session=by_session)
     (folder / "verify.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     return found
 
 
-def _measured(found: Verification) -> str:
+def _knees(found: Verification) -> list[str]:
+    """Return lines: what was measured, and each prediction with its error."""
     if not found.knee_measured:
-        return f"none measured: not even the first step was kept up with ({found.gave_out})"
-    wanted = "as good as wanted" if found.within else f"more than the {ERROR_MAX:.0%} wanted"
-    measured = f"{found.knee_measured:,.0f} measured ({found.gave_out})"
-    return f"{measured}: error {found.error:+.1%}, {wanted}"
+        return [f"knee: none measured: not even the first step was kept up with ({found.gave_out})"]
+    lines = [f"knee: {found.knee_measured:,.0f} orders/s measured ({found.gave_out})"]
+    for name, one in (("the cost vector", found.vector), ("the costs of the first steps", found.session)):
+        wanted = ""
+        if one is found.judged:
+            is_good = abs(one.error) <= ERROR_MAX
+            wanted = ", as good as wanted" if is_good else f", more than the {ERROR_MAX:.0%} wanted"
+        lines.append(
+            f"  by {name}: {one.orders_per_s:,.0f} predicted ({one.limit}): error {one.error:+.1%}{wanted}"
+        )
+    beside = f"{found.equipment_us:,.0f} µs for an order and {found.equipment_cores:.2f} cores"
+    lines.append(f"  room left for the test itself, {beside}, and {found.other_cores:.2f} cores of others")
+    return lines
 
 
 def print_verification(found: Verification, console: Console) -> None:
@@ -79,14 +89,18 @@ def print_verification(found: Verification, console: Console) -> None:
             f"{step.p99_predicted_ms:,.0f}",
             f"{step.p99_measured_ms:,.0f}",
         )
-    parts = Table("part", "µs of CPU for an order, predicted", "measured", "error")
+    parts = Table("part", "µs for an order, measured", "by the vector", "error", "by first steps", "error")
     for part in found.parts:
-        error = part.predicted_us / part.measured_us - 1 if part.measured_us else 0.0
-        parts.add_row(part.part, f"{part.predicted_us:,.0f}", f"{part.measured_us:,.0f}", f"{error:+.0%}")
+        cells = [f"{part.measured_us:,.0f}"]
+        for micros in (part.predicted_us, part.session_us):
+            error = micros / part.measured_us - 1 if part.measured_us else 0.0
+            cells += [f"{micros:,.0f}", f"{error:+.0%}"]
+        parts.add_row(part.part, *cells)
     for table in (steps, parts):
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)
-    console.print(f"knee: {found.knee_predicted:,.0f} orders/s predicted ({found.limit}), {_measured(found)}")
+    for line in _knees(found):
+        console.print(line, highlight=False, soft_wrap=True)
     for problem in found.problems:
         typer.echo(f"postorder: the run was not valid: {problem}", err=True)

@@ -49,7 +49,11 @@ def bottleneck_of(
     cpus = cpus or os.cpu_count() or 1
     lags = {name: lag for name, lag in phase.lag_s.items() if lag > _LAG_S}
     single = [part for part in Part if part not in many]
-    found = [*_generator(phase), *_machine(phase, cpus), *_processes(phase, single), *_providers(inside)]
+    providers = list(_providers(inside))
+    own = [*_machine(phase, cpus), *_generator(phase), *_processes(phase, single)]
+    # When one channel is late and the other is not, it is not for want of CPU.
+    is_one_channels = bool(lags) and len({"sms", "mail"} & lags.keys()) == 1 and "committed" not in lags
+    found = [*providers, *own] if is_one_channels else [*own, *providers]
     if lags:
         found += [*_queues(inside), *_waits(inside)]
     behind = [f"{name}: {lag:.1f} s of work open at the phase's end" for name, lag in lags.items()]

@@ -34,6 +34,7 @@ class Parts:
         held = {
             fault.part for phase in scenario.phases for fault in phase.faults if isinstance(fault, PartHeld)
         }
+        self._allocated = scenario.allocated
         self._at_once = [part for part in scenario.parts if part not in held]
         self.ports: dict[Part, int] = {}
         self.processes: dict[Part, PipelineProcess] = {}
@@ -87,6 +88,17 @@ class Parts:
     def metrics_urls(self) -> list[str]:
         """Where the parts that run tell their metrics."""
         return [f"http://{HOST}:{self.ports[part]}/metrics" for part in self.running]
+
+    @property
+    def pages(self) -> list[str]:
+        """Where all processes tell them: those of a part's workers too, of which not all may run."""
+        workers = [
+            f"http://{HOST}:{self.ports[part] + number}/metrics"
+            for part in self._allocated
+            if part in self.running
+            for number in range(1, WORKERS_MAX + 1)
+        ]
+        return self.metrics_urls + workers
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The result of a load test: what was seen, whether it is valid, and whether the thresholds are kept."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from loadtest.scenarios.figures import (
     phases_of,
     ways_of,
 )
-from loadtest.scenarios.knee import LATE_P99_MS_MAX, Knee, breaking, knee_of
+from loadtest.scenarios.knee import LATE_P99_MS_MAX, Knee, breaking, is_generators_fault, knee_of
 from loadtest.scenarios.latencies import percentiles_over_time
 from loadtest.scenarios.limits import ComponentLimit, component_limits
 from loadtest.scenarios.observation import Observation
@@ -191,7 +192,7 @@ def _invalid(seen: Observation, phases: list[PhaseFigures], knee: Knee | None) -
         f"{phase.name}: the load generator fell behind: events left up to {phase.late_p99_ms:,.0f} ms late "
         f"(p99; {LATE_P99_MS_MAX:g} allowed): lower --rate, or generate from another machine"
         for phase in counted
-        if phase.late_p99_ms > LATE_P99_MS_MAX and not _was_blocked(seen)
+        if is_generators_fault(phase, os.cpu_count() or 1) and not _was_blocked(seen)
     ]
     if not counted and knee is None:
         found.append("no measured phase was reached")

@@ -144,11 +144,13 @@ class Sampler:
         return self._last_accepted
 
     async def _gauges(self) -> dict[str, float]:
+        """Return the sums over all processes."""
         found: dict[str, float] = {}
-        for url in self._parts.metrics_urls:
+        for url in self._parts.pages:
             with suppress(TimeoutError, aiohttp.ClientError):  # not up yet, or too busy to say
                 async with self._http.get(url, timeout=_PAGE_TIMEOUT) as answer:
-                    found |= gauges_of(await answer.text())
+                    for name, value in gauges_of(await answer.text()).items():
+                        found[name] = found.get(name, 0.0) + value
         return found
 
 

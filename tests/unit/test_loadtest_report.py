@@ -198,6 +198,24 @@ def test_the_bottleneck_is_looked_for_where_work_was_left_over() -> None:
     assert (found.phase, found.name, found.reached) == ("slow", "the provider {sms}", True)
 
 
+@pytest.mark.parametrize(
+    ("lag_s", "name"),
+    [
+        ({"committed": 0.1, "sms": 40.0, "mail": 0.2}, "the provider {sms}"),
+        ({"committed": 0.1, "sms": 40.0, "mail": 9.0}, "CPU of the machine"),
+        ({"committed": 2.0, "sms": 40.0, "mail": 0.2}, "CPU of the machine"),
+    ],
+)
+def test_a_full_provider_is_the_limit_of_a_busy_machine_when_only_its_channel_is_late(
+    lag_s: dict[str, float], name: str
+) -> None:
+    report = reported(observed(cores={"intake": 0.9, "shard0-primary": 0.9, "rabbitmq": 0.19}))
+    for sample in report.samples:
+        sample.gauges["slot_in_flight{sms}"] = 10.0
+    phase = msgspec.structs.replace(report.phases[1], lag_s=lag_s)
+    assert bottleneck_of(phase, report.samples, cpus=2).name == name
+
+
 def test_the_bottleneck_of_a_drain_is_that_of_the_phase_that_drains() -> None:
     held = Phase(name="pile-up", seconds=5, faults=(PartHeld(part=Part.SENDER),))
     phases = (held, Phase(name="drain", seconds=10, load=0))

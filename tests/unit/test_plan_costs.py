@@ -112,6 +112,26 @@ def test_a_ramp_gives_idle_and_turn() -> None:
     assert [busy for busy, _ in costs.turn_ms.by_busy] == [0.5, 0.8]
 
 
+def test_a_ramp_gives_what_a_broker_costs_that_is_woken_for_each_message() -> None:
+    full_us = COSTS.broker_event_us.value + COSTS.broker_message_us.value
+
+    def step(rate: float, idle: float) -> RampPhase:
+        broker = rate * (full_us + 200 * idle) / 1e6
+        return RampPhase(
+            measured=True,
+            events_per_s=rate,
+            lag_s={},
+            latencies={"committed": PhaseLatency(p50_ms=1, p99_ms=15)},
+            machine_cores=2.0,  # others' work is not the broker's
+            cores={"rabbitmq": broker, "intake": 2 * (1 - idle) - broker},
+        )
+
+    ramp = RampFile(**FROM, phases=[step(500, 0.9), step(2000, 0.6), step(4000, 0.3), step(6000, 0.01)])
+    costs = new_costs(COSTS, msgspec.structs.replace(NONE, ramp=ramp))
+    assert costs.broker_idle_message_us.value == pytest.approx(200, rel=0.001)
+    assert "3 rates" in costs.broker_idle_message_us.note
+
+
 def test_a_figure_by_utilisation_is_read_between_and_beyond() -> None:
     figure = msgspec.structs.replace(COSTS.turn_ms, by_busy=[(0.2, 10.0), (0.6, 50.0)])
     assert [figure.at_busy(share) for share in (0.1, 0.2, 0.4, 0.6, 0.9)] == [10, 10, 30, 50, 50]

@@ -19,7 +19,8 @@ from pipeline.errors import SettingsError
 
 GIVEN = load_assumptions()
 FIGURES = {
-    "broker_event_us": 5, "broker_message_us": 45, "consumer_event_us": 40, "consumer_message_us": 15,
+    "broker_event_us": 5, "broker_message_us": 45, "broker_idle_message_us": 0,
+    "consumer_event_us": 40, "consumer_message_us": 15,
     "consumer_transaction_us": 600, "primary_event_us": 37, "primary_transaction_us": 900,
     "replica_event_us": 8, "replica_transaction_us": 200, "publisher_event_us": 6, "publisher_message_us": 11,
     "sms_sender_us": 400, "sms_primary_us": 150, "sms_replica_us": 30, "mail_sender_us": 500,
@@ -49,6 +50,18 @@ def test_an_event_costs_what_its_parts_cost() -> None:
     assert each.primary == pytest.approx(37 + 9)
     assert each.replica == pytest.approx(8 + 2)
     assert each.total == pytest.approx(each.broker + each.consumer + each.primary + each.replica)
+
+
+def test_a_broker_is_woken_more_often_the_less_there_is_to_do() -> None:
+    costs = msgspec.structs.replace(
+        COSTS, broker_idle_message_us=Measured(value=200, unit="", command="a test")
+    )
+    idle, half, full = (
+        event_cost(costs, batch=1, events_per_message=1, busy_share=busy).broker for busy in (0, 0.5, 1)
+    )
+    assert (idle, half, full) == pytest.approx((250, 150, 50))
+    few, many = (cores_busy(intake_only(100), costs, GIVEN, 1, busy)[Part.BROKER] for busy in (1.0, 0.1))
+    assert many == pytest.approx(few + 100 * 0.9 * 200 / 1e6)
 
 
 def test_cores_are_rates_times_costs() -> None:
