@@ -1,10 +1,11 @@
-"""Writes docs/reference/openapi.json and api.md from the API's routes, or checks that they are up to date."""
+"""Writes openapi.json, public-openapi.json and api.md of docs/reference, or checks that they are current."""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import public_description
 from litestar import Litestar
 
 from consumers.api.overview_reader import OverviewReader
@@ -94,9 +95,14 @@ def render() -> dict[Path, str]:
     """Return every file with its text."""
     schema = description()
     return {
-        REFERENCE / "openapi.json": json.dumps(schema, indent=1, ensure_ascii=False, sort_keys=True) + "\n",
+        REFERENCE / "openapi.json": _json(schema),
+        REFERENCE / "public-openapi.json": _json(public_description.description()),
         REFERENCE / "api.md": page(schema),
     }
+
+
+def _json(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def main() -> int:

@@ -60,6 +60,18 @@ class Remembered:
         self.go.set()
         self.arrived = asyncio.Event()
 
+    @property
+    def sinks(self) -> Sinks:
+        """Where the listener puts what it takes in: here."""
+        return Sinks(
+            apply=self.apply,
+            set_recipient=self.set_recipient,
+            unsubscribe=self.unsubscribe,
+            take_bounce=self.take_bounce,
+            take_reports=self.take_reports,
+            publish_events=self.publish_events,
+        )
+
     async def _wait(self) -> None:
         self.arrived.set()
         await self.go.wait()
@@ -218,14 +230,7 @@ async def running_site(**changes: Any) -> AsyncIterator[Site]:
     settings, remembered, metrics = public_settings(**changes), Remembered(), Metrics()
     listener = public_listener(
         settings,
-        Sinks(
-            apply=remembered.apply,
-            set_recipient=remembered.set_recipient,
-            unsubscribe=remembered.unsubscribe,
-            take_bounce=remembered.take_bounce,
-            take_reports=remembered.take_reports,
-            publish_events=remembered.publish_events,
-        ),
+        remembered.sinks,
         metrics=metrics,
         clock=SystemClock(),
         tasks=Tasks(lambda _name, error: crashes.append(error)),

@@ -1,11 +1,13 @@
 """schemathesis against a listener: everything its description allows, and much that it does not."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 SEED = 20_261_121
 CHECKS = (
     "not_a_server_error",
@@ -37,7 +39,8 @@ async def schemathesis(
     asks each parameter's bounds, and takes by far the longest.
     """
     arguments = [
-        *("run", str(description), "--url", url, "--header", f"Authorization: Bearer {token}"),
+        *("run", str(description), "--url", url),
+        *(("--header", f"Authorization: Bearer {token}") if token else ()),
         *("--max-examples", str(examples), "--seed", str(SEED), "--phases", phases),
         *("--checks", ",".join(checks), "--generation-database", "none", "--no-shrink", "--no-color"),
         *("--report-dir", str(report_dir), "--continue-on-failure"),
@@ -48,6 +51,7 @@ async def schemathesis(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=report_dir,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)},
     )
     try:
         async with asyncio.timeout(timeout_s):

@@ -1,9 +1,9 @@
-"""Between the gate and the API's routes: methods, addresses that ask too often, time, undecoded paths."""
+"""Between the gate and the API's routes: addresses that ask too often, time, undecoded paths."""
 
 import asyncio
 from http import HTTPStatus
 from math import ceil
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -12,8 +12,6 @@ from consumers.web.problem import send_problem
 from consumers.web.rate_limits import RateLimits
 
 log = structlog.get_logger(__name__)
-
-METHODS: Final = ("DELETE", "GET", "POST", "PUT")
 
 
 class Door:
@@ -45,10 +43,8 @@ class Door:
             headers = {"retry-after": str(ceil(wait_s))}
             await send_problem(HTTPStatus.TOO_MANY_REQUESTS, send, headers)
         else:
-            # No route has TRACE, so whatever is none of ours ends as a method that the path has not.
-            method = scope["method"] if scope["method"] in METHODS else "TRACE"
             path = scope["raw_path"].decode("ascii")
-            await self._answer({**scope, "method": method, "path": path}, receive, send)
+            await self._answer({**scope, "path": path}, receive, send)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         is_begun = False

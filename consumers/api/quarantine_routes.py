@@ -1,7 +1,8 @@
 """The quarantine: what was no valid event, to be looked at, published again, or given up."""
 
+import re
 from base64 import b64encode
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -24,14 +25,17 @@ from pipeline.storage.quarantine import Filter, Quarantined, QuarantineLine, Qua
 
 _BAD_REQUEST: Final = 400
 _IDS_MAX: Final = 100
+_OFFSET: Final = re.compile(r"([Zz]|[+-]\d\d:\d\d)\Z")
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
 InState = Annotated[QuarantineState, QueryParameter(name="state", description="Only those in this state.")]
 Queue = Annotated[str | None, QueryParameter(max_length=100, description="Only those from this queue.")]
+# As text: the library would take a number for a time.
 Time = Annotated[
-    datetime | None, QueryParameter(description="Last seen at or after this time, before `until`.")
+    str | None,
+    QueryParameter(format="date-time", description="Last seen at or after this time, before `until`."),
 ]
-Before = Annotated[datetime | None, QueryParameter(description="Last seen before this time.")]
+Before = Annotated[str | None, QueryParameter(format="date-time", description="Last seen before this time.")]
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,12 +99,14 @@ def _looking_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]
         limit: Limit = 50,
     ) -> Deliveries:
         """List deliveries without what they hold. A time without an offset is refused."""
-        if any(time is not None and time.tzinfo is None for time in (since, until)):
-            raise Refused(_BAD_REQUEST, "since, until: a time needs its offset, such as Z")
         if "\0" in (queue or ""):
             raise Refused(_BAD_REQUEST, "queue: is not valid")
         wanted = Filter(
-            states=(in_state,), reason=reason and reason.value, queue=queue, since=since, until=until
+            states=(in_state,),
+            reason=reason and reason.value,
+            queue=queue,
+            since=_time("since", since),
+            until=_time("until", until),
         )
         found = await listed_in(quarantines(cluster), wanted, limit)
         return Deliveries(deliveries=found, more=len(found) == limit)
@@ -144,6 +150,19 @@ def _acting_routes(cluster: Cluster, amqp: AmqpSettings, audit: AuditLog) -> lis
         return _done(worked)
 
     return [redrive, drop]
+
+
+def _time(name: str, text: str | None) -> datetime | None:
+    """Return a moment. Raises Refused for what is none, and for one that may be anywhere on earth."""
+    if text is None:
+        return None
+    try:
+        time = msgspec.convert(text, datetime).astimezone(UTC) if _OFFSET.search(text) else None
+    except (msgspec.ValidationError, OverflowError):
+        time = None
+    if time is None:
+        raise Refused(_BAD_REQUEST, f"{name}: must be a time with its offset, as 2026-11-21T10:00:00Z")
+    return time
 
 
 def _target(ids: tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ from consumers.api.overview_reader import OverviewReader
 from consumers.api.overview_routes import STREAM_PATH, overview_routes
 from consumers.api.quarantine_routes import quarantine_routes
 from consumers.api.recipient_routes import recipient_routes
-from consumers.api.site import api_site
+from consumers.api.site import METHODS, api_site
 from consumers.api.streams import OverviewStreams
 from consumers.api.tokens import TokenReader
 from consumers.provider_slots import email_sections, sms_sections
@@ -153,7 +153,13 @@ def api_listener(
         timeout_s=api.answer_timeout_s,
         endless=frozenset({STREAM_PATH.encode()}),
     )
-    rules = Rules(path=_PATH, path_bytes_max=_PATH_BYTES_MAX, once=frozenset({b"authorization"}), kind=_kind)
+    rules = Rules(
+        methods=METHODS,
+        path=_PATH,
+        path_bytes_max=_PATH_BYTES_MAX,
+        once=frozenset({b"authorization"}),
+        kind=_kind,
+    )
     gate = Gate(
         door,
         rules,

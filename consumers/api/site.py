@@ -17,9 +17,8 @@ from litestar.router import Router
 
 from consumers.api.access import Guard
 from consumers.api.callers import Access
-from consumers.api.door import METHODS
 from consumers.api.routes import needs
-from consumers.web.problem import problem_body, problem_headers
+from consumers.web.problem import allowed, problem_body, problem_headers
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.errors import (
     EffectError,
@@ -30,6 +29,8 @@ from pipeline.errors import (
 )
 
 log = structlog.get_logger(__name__)
+
+METHODS: Final = ("DELETE", "GET", "POST", "PUT")
 
 _ABOUT: Final = """Look at an installation of Postorder, and steer it.
 
@@ -88,18 +89,12 @@ def _answer(_request: AnyRequest, error: Exception) -> Response[bytes]:
     if isinstance(error, HTTPException) and error.headers:
         headers |= {name: value for name, value in error.headers.items() if name in _PASSED}
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["allow"] = _methods(headers.get("allow", ""))
+        headers["allow"] = allowed(headers.get("allow", ""), METHODS)
     media_type = headers.pop("content-type")
     return Response(problem_body(status, detail), status_code=status, headers=headers, media_type=media_type)
 
 
 _PASSED: Final = frozenset({"allow", "retry-after", "www-authenticate"})
-
-
-def _methods(allow: str) -> str:
-    """Return the methods of a path that come this far."""
-    named = {name.strip() for name in allow.split(",")}
-    return ", ".join(name for name in METHODS if name in named)
 
 
 def _status_of(error: Exception) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from consumers.public.bounce_routes import TakeBounce, bounce_routes
 from consumers.public.event_desk import EventDesk
-from consumers.public.site import public_site
+from consumers.public.site import METHODS, public_site
 from consumers.public.twilio_routes import TwilioRequests, twilio_routes
 from consumers.public.unsubscribe_page import UnsubscribePage
 from consumers.public.unsubscribe_routes import Unsubscribe, unsubscribe_routes
@@ -154,8 +154,8 @@ def public_listener(
     """Return the listener with every route."""
     public = settings.public
     gate = Gate(
-        public_site(_routes(settings, sinks, clock), body_bytes_max=public.body_bytes_max),
-        Rules(path=_PATH, path_bytes_max=_PATH_BYTES_MAX, once=_ONCE, kind=_kind),
+        public_site(public_routes(settings, sinks, clock), body_bytes_max=public.body_bytes_max),
+        Rules(methods=METHODS, path=_PATH, path_bytes_max=_PATH_BYTES_MAX, once=_ONCE, kind=_kind),
         requests_max=public.requests_max,
         is_https=public.base_url.startswith("https://"),
         observe=partial(_observe, metrics),
@@ -165,7 +165,8 @@ def public_listener(
     return Listener("public", public, gate, on_refusal=partial(_refused, metrics), tasks=tasks)
 
 
-def _routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHandler]:
+def public_routes(settings: Settings, sinks: Sinks, clock: Clock) -> list[HTTPRouteHandler]:
+    """Return every route of the public listener."""
     public = settings.public
     secrets = (public.secret, public.secret_previous)
     patience = Patience(public.answer_timeout_s)

@@ -1,19 +1,22 @@
 """The application: routes, and what becomes of everything that is none."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 from litestar import Litestar, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from consumers.web.problem import problem_body, problem_headers
+from consumers.web.problem import allowed, problem_body, problem_headers
 from consumers.web.requests import AnyRequest
 from pipeline.errors import CallbackError, PostorderError
 
 log = structlog.get_logger(__name__)
 
-_BAD_REQUEST, _CRASHED, _UNAVAILABLE = 400, 500, 503
+METHODS: Final = ("GET", "POST")
+
+_BAD_REQUEST, _NOT_ALLOWED, _CRASHED, _UNAVAILABLE = 400, 405, 500, 503
 _PASSED = frozenset({"allow", "retry-after"})
 
 
@@ -23,7 +26,7 @@ def public_site(routes: Sequence[HTTPRouteHandler], *, body_bytes_max: int) -> L
         route_handlers=list(routes),
         request_max_body_size=body_bytes_max,
         exception_handlers={Exception: _answer},
-        openapi_config=None,  # nobody outside needs a description of it
+        openapi_config=None,  # nobody outside needs it from here: docs/reference/public-openapi.json
         logging_config=None,
         debug=False,
     )
@@ -35,6 +38,8 @@ def _answer(_request: AnyRequest, error: Exception) -> Response[bytes]:
     headers = problem_headers(status)
     if isinstance(error, HTTPException) and error.headers:
         headers |= {name: value for name, value in error.headers.items() if name in _PASSED}
+    if status == _NOT_ALLOWED:
+        headers["allow"] = allowed(headers.get("allow", ""), METHODS)
     media_type = headers.pop("content-type")
     return Response(problem_body(status), status_code=status, headers=headers, media_type=media_type)
 

@@ -31,10 +31,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What the requests of one listener look like.
 
     `path`: what a whole path matches, so that there is one way to write each. `once`: headers that are there
-    once at most, beside those for which that always holds. `kind` names a path for metrics, by one of few
-    words.
+    once at most, beside those for which that always holds. `methods`: those that any route has. `kind` names
+    a path for metrics, by one of few words.
     """
 
+    methods: tuple[str, ...]
     path: re.Pattern[bytes]
     path_bytes_max: int
     once: frozenset[bytes]
@@ -84,7 +85,7 @@ class Gate:
         try:
             refusal = self._refusal(scope)
             if refusal is None:
-                await self._application(scope, receive, send_on)
+                await self._application(self._with_method(scope), receive, send_on)
             else:
                 await send_problem(refusal, send_on)
         finally:
@@ -106,6 +107,13 @@ class Gate:
             (value for name, value in scope["headers"] if name == b"content-encoding"), b"identity"
         )
         return None if encoding.lower() == b"identity" else HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+    def _with_method(self, scope: Any) -> Any:
+        """Return a request so that a method of no route ends as one that its path has not: 405.
+
+        No route has TRACE. The library would answer OPTIONS itself, and name but some of a path's methods.
+        """
+        return scope if scope["method"] in self._rules.methods else {**scope, "method": "TRACE"}
 
     def _with_ours(self, headers: Any) -> list[tuple[bytes, bytes]]:
         named = {name for name, _ in headers}

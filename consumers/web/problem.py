@@ -3,7 +3,7 @@
 A `detail` is one of our own sentences; it never repeats what was sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -38,6 +38,12 @@ def problem_headers(status: int) -> dict[str, str]:
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         headers["connection"] = "close"  # what is left of the body is not read
     return headers
+
+
+def allowed(allow: str, methods: Sequence[str]) -> str:
+    """Return which of a listener's methods are among those that a library says a path has."""
+    named = {name.strip() for name in allow.split(",")}
+    return ", ".join(name for name in methods if name in named)
 
 
 async def send_problem(status: int, send: Any, headers: Mapping[str, str] | None = None) -> None:

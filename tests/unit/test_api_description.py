@@ -1,4 +1,4 @@
-"""docs/reference/openapi.json and api.md are what the code says, and the description is a valid one."""
+"""The descriptions of the API and the public listener are what the code says, and are valid ones."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from api_description import REFERENCE, render
 
 
-@pytest.mark.parametrize("name", ["openapi.json", "api.md"])
+@pytest.mark.parametrize("name", ["openapi.json", "public-openapi.json", "api.md"])
 def test_a_page_is_up_to_date(name: str) -> None:
     assert (REFERENCE / name).read_text(encoding="utf-8") == render()[REFERENCE / name], "run `make docs`"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from public_requests import bounce_headers
 from public_site import KEY, OTHER_TOKEN, SID, Site, inbound_fields, running_site, status_fields
 
@@ -140,3 +141,11 @@ def test_what_came_before_is_forgotten_by_time_and_by_number() -> None:
     assert [replays.find(identity) for identity in (SID, "b", "c", "d")] == [None, b"x", b"x", b"x"]
     clock.at_s = 10.0
     assert replays.find("d") is None
+
+
+@pytest.mark.parametrize("method", ["DELETE", "HEAD", "OPTIONS", "PATCH", "PROPFIND", "PUT", "TRACE"])
+async def test_a_method_of_no_route_is_told_which_ones_a_path_has(method: str) -> None:
+    async with running_site() as site:
+        for path, allow in ((f"/unsubscribe/{site.token}", "GET, POST"), ("/twilio/inbound", "POST")):
+            reply = await site.request(method, path)
+            assert (reply.status, reply.headers["allow"]) == (405, allow)
