@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-contract test-plans test-looks test-console test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring loadtest loadtest-all fuzz check docs format lock clean
+.PHONY: help setup build demo test test-contract test-plans test-looks test-console test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring bench-traces loadtest loadtest-all fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -56,12 +56,15 @@ bench-retention: setup ## the size of the tables over 60 days with and without r
 bench-ring: setup ## what the ring costs, half a minute; writes var/bench/ring.json
 	@$(BIN)/python -m loadtest ring
 
+bench-traces: setup ## what traces cost, 6 minutes; writes var/bench/traces.json
+	@$(BIN)/python -m loadtest.trace_bench $(ARGS)
+
 loadtest: setup ## one load-test scenario (ARGS="steady"; `postorder loadtest list`); writes var/loadtest/
 	@$(BIN)/postorder loadtest run $(or $(ARGS),steady)
 
-loadtest-all: setup ## every load-test scenario but the soak, half an hour; writes var/loadtest/
+loadtest-all: setup ## every load-test scenario but the soak, 40 minutes; writes var/loadtest/
 	@status=0; for name in steady burst replay ramp-to-knee ramp-intake drain-sending drain-intake \
-	  slow-provider provider-outage shard-down reshard; do \
+	  slow-provider provider-outage shard-down reshard allocator allocator-provider; do \
 	  $(BIN)/postorder loadtest run $$name $(ARGS) || status=1; done; exit $$status
 
 fuzz: setup ## throw mutated events at the decoder (ARGS="--seconds 60 --seed N")
