@@ -217,12 +217,14 @@ def _plots(report: Report) -> str:
         ("Latency over time", plots.latency_over_time(report)),
         ("What waited", plots.backlog(report)),
         ("CPU", plots.cpu(report)),
+        ("Allocator", plots.allocator(report)),
     ]
     if (phase := heaviest(report.phases)) is not None:
         parts.append((f"Distribution in {phase.name}", plots.percentiles(phase)))
     return "".join(
         f'<h2>{escape(name)}</h2><div class=scroll role=img aria-label="{escape(name)}">{svg}</div>'
         for name, svg in parts
+        if svg
     )
 
 

@@ -18,6 +18,7 @@ mpl.rcParams["svg.hashsalt"] = "postorder"
 
 _INK = "#010203"  # stands for the page's own colour; no line has it
 _SIZE = (8.0, 3.2)
+_WAITS_SHOWN_S = 8
 # Okabe and Ito's colours, which the colour-blind can tell apart; those that read on light and on dark.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#A6761D")
 _PARTS = {
@@ -148,6 +149,35 @@ def backlog(report: Report) -> str:
                 axes.plot(at, values, label=name, color=COLOURS[place], linewidth=1.6)
 
     return _plot(report, draw, "waiting")
+
+
+_ALLOCATOR = {
+    "workers wanted": "allocator_workers{wanted}",
+    "workers running": "allocator_workers{running}",
+    "CPU of a worker, cores": "allocator_worker_cpu_cores{}",
+    "prefetch, thousands": "allocator_prefetch{}",
+}
+
+
+def allocator(report: Report) -> str:
+    """Plot what an allocator did, and the work that waited; empty when there was none."""
+    seen = [sample for sample in report.samples if _ALLOCATOR["workers wanted"] in sample.gauges]
+    if not seen:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        at = [sample.at_s for sample in seen]
+        for place, (name, gauge) in enumerate(_ALLOCATOR.items()):
+            scale = 1000 if name.startswith("prefetch") else 1
+            values = [sample.gauges.get(gauge, 0.0) / scale for sample in seen]
+            style = ":" if name == "workers running" else "-"
+            axes.step(at, values, style, where="post", label=name, color=COLOURS[place], linewidth=1.6)
+        waits = [min(_sum(sample, "allocator_work_seconds"), _WAITS_SHOWN_S) for sample in seen]
+        axes.plot(
+            at, waits, label=f"work that waits, s (up to {_WAITS_SHOWN_S})", color=COLOURS[4], linewidth=1
+        )
+
+    return _plot(report, draw, "")
 
 
 def _work(sample: Sample) -> Mapping[str, int]:

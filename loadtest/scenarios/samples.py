@@ -39,6 +39,10 @@ _GAUGES = (
     "postorder_parked_total",
     "postorder_open_receipts",
     "postorder_allocator_workers",
+    "postorder_allocator_prefetch",
+    "postorder_allocator_work_seconds",
+    "postorder_allocator_worker_cpu_cores",
+    "postorder_allocator_bottleneck",
     "postorder_allocator_decisions_total",
 )
 

@@ -9,6 +9,7 @@ from load_runs import STEADY, SUMS, observed, reported
 from loadtest.scenarios.bottleneck import bottleneck_of
 from loadtest.scenarios.limits import component_limits
 from loadtest.scenarios.page import page_of, verdict_of
+from loadtest.scenarios.picture import main as draw
 from loadtest.scenarios.report import ReportError, read_report, report_schema, write_report
 from loadtest.scenarios.scenario import (
     Mix,
@@ -20,6 +21,7 @@ from loadtest.scenarios.scenario import (
     StandInFault,
     Threshold,
 )
+from pipeline.errors import SettingsError
 
 
 def with_bounds(*thresholds: Threshold) -> Scenario:
@@ -255,3 +257,14 @@ def test_the_page_is_one_file_and_escapes_what_it_quotes() -> None:
     assert html.count("<svg") == 5
     assert "currentColor" in html
     assert "#010203" not in html
+
+
+def test_a_plot_goes_into_a_file_with_its_own_colours(tmp_path) -> None:
+    path, picture = write_report(reported(observed()), tmp_path), tmp_path / "rates.svg"
+    draw(path, "rates", picture)
+    text = picture.read_text()
+    assert text.startswith("<svg")
+    assert "currentColor" not in text
+    for plot, problem in (("pies", "no such plot"), ("allocator", "nothing to show")):
+        with pytest.raises(SettingsError, match=problem):
+            draw(path, plot, picture)
