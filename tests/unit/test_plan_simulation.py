@@ -12,6 +12,7 @@ from loadtest.planning.costs import load_costs
 from loadtest.planning.placement import first_map, shard_names
 from loadtest.planning.simulation.figures import back_to_normal_s, percentile
 from loadtest.planning.simulation.page import write_page
+from loadtest.planning.simulation.pictures import write_pictures
 from loadtest.planning.simulation.scenarios import hot_customer, ordinary, shard_added, shard_lost
 from loadtest.planning.simulation.study import Study, batch_curve
 from loadtest.planning.simulation.world import PARK_AFTER_S, TRIP_DELAYS_S, Installation, World
@@ -130,6 +131,9 @@ def test_a_page_without_outside_resources(tmp_path: Path) -> None:
         at="now", machine="<here>", command="a & b", installation=SMALL, busy_share=0.6, outcomes=outcomes,
         batches=curves,
     )  # fmt: skip
+    for picture in write_pictures(study, tmp_path):
+        assert picture.read_text().startswith("<svg")
+        assert "currentColor" not in picture.read_text()
     write_page(study, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "&lt;here&gt;" in text
