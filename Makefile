@@ -79,6 +79,7 @@ check: setup ## lint, types, import rules
 	@$(BIN)/python scripts/render_contract.py --check
 	@$(BIN)/python scripts/render_api.py --check
 	@$(BIN)/python scripts/render_metrics.py --check
+	@$(BIN)/python scripts/render_dashboards.py --check
 	@$(BIN)/python scripts/render_prometheus_rule.py --check
 
 docs: setup ## write the pages that are made from the code
@@ -86,6 +87,7 @@ docs: setup ## write the pages that are made from the code
 	@$(BIN)/python scripts/render_contract.py
 	@$(BIN)/python scripts/render_api.py
 	@$(BIN)/python scripts/render_metrics.py
+	@$(BIN)/python scripts/render_dashboards.py
 	@$(BIN)/python scripts/render_prometheus_rule.py
 
 build: setup ## the wheel; into dist/

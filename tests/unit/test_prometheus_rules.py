@@ -1,33 +1,14 @@
 """The rules: promtool reads and tries them, and they name no metric that there is not."""
 
 import re
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from metric_page import ROOT, metric_names, render_metrics
-from real_prometheus import prometheus_program
+from metric_page import metric_names, render_metrics
+from prometheus_rules import FOLDER, RULES, SUFFIXES, alerts, promtool, rules
 
-FOLDER = ROOT / "deploy/prometheus"
-RULES = sorted((FOLDER / "rules").glob("*.yml"))
 TESTS = sorted((FOLDER / "tests").glob("*.yml"))
-SUFFIXES = ("_bucket", "_sum", "_count")
-
-
-def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    program = prometheus_program("promtool")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, cwd=FOLDER)
-
-
-def rules() -> list[dict[str, Any]]:
-    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-def alerts() -> list[dict[str, Any]]:
-    return [rule for rule in rules() if "alert" in rule]
 
 
 def test_promtool_takes_the_configuration_and_the_rules() -> None:

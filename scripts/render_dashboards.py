@@ -1,0 +1,47 @@
+"""Writes deploy/grafana/dashboards/*.json from scripts/dashboards/, or checks them."""
+
+import json
+import sys
+from pathlib import Path
+
+from dashboards.broker import broker
+from dashboards.intake import intake
+from dashboards.notifications import notifications
+from dashboards.overview import overview
+from dashboards.processes import processes
+from dashboards.resharding import resharding
+from dashboards.shards import shards
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+TARGET = Path(__file__).parents[1] / "deploy/grafana/dashboards"
+BOARDS = (overview, intake, shards, notifications, resharding, broker, processes)
+
+
+def rendered() -> dict[str, str]:
+    """Return the text of each dashboard's file, by its name."""
+    return {f"{make.__name__}.json": text_of(make()) for make in BOARDS}
+
+
+def text_of(board: Dashboard) -> str:
+    """Return a dashboard as JSON."""
+    return json.dumps(board, cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
+
+
+def main() -> int:
+    """Write the files, or with --check compare them."""
+    wanted = rendered()
+    if "--check" in sys.argv:
+        there = {path.name: path.read_text(encoding="utf-8") for path in TARGET.glob("*.json")}
+        wrong = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+        for name in wrong:
+            print(f"deploy/grafana/dashboards/{name} is out of date: run `make docs`")
+        return bool(wrong)
+    TARGET.mkdir(parents=True, exist_ok=True)
+    for name, text in wanted.items():
+        (TARGET / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
