@@ -103,13 +103,18 @@ def _providers(samples: list[Sample]) -> Iterator[_Found]:
                 if (limit := sample.gauges.get(f"slot_limit{slot}", 0.0))
             ]
             if shares and sum(shares) / len(shares) > _FULL_SHARE:
-                yield _Found(
-                    f"the provider {slot}", f"{100 * sum(shares) / len(shares):.0f} % of its calls used"
-                )
+                used = 100 * sum(shares) / len(shares)
+                yield _Found(f"the provider {_label(name)}", f"{used:.0f} % of its calls used")
         elif name.startswith("slot_circuit") and now:
-            yield _Found(f"the provider {name[len('slot_circuit') :]}", "its circuit is open")
+            yield _Found(f"the provider {_label(name)}", "its circuit is open")
         elif name.startswith("held_back_total") and (held := now - first.get(name, 0.0)):
-            yield _Found(f"the provider {name[len('held_back_total') :]}", f"{held:,.0f} messages held back")
+            channel, _, reason = _label(name).partition(",")
+            yield _Found(f"the provider of {channel}", f"{held:,.0f} messages held back: {reason}")
+
+
+def _label(gauge: str) -> str:
+    """Return the label values of a gauge."""
+    return gauge[gauge.index("{") + 1 : -1]
 
 
 def _queues(samples: list[Sample]) -> Iterator[_Found]:

@@ -197,13 +197,13 @@ def test_the_bottleneck_is_looked_for_where_work_was_left_over() -> None:
         sample.gauges["slot_in_flight{sms}"] = 10.0 if sample.at_s > 10 else 1.0
     found = reported(seen).bottleneck
     assert found is not None
-    assert (found.phase, found.name, found.reached) == ("slow", "the provider {sms}", True)
+    assert (found.phase, found.name, found.reached) == ("slow", "the provider sms", True)
 
 
 @pytest.mark.parametrize(
     ("lag_s", "name"),
     [
-        ({"committed": 0.1, "sms": 40.0, "mail": 0.2}, "the provider {sms}"),
+        ({"committed": 0.1, "sms": 40.0, "mail": 0.2}, "the provider sms"),
         ({"committed": 0.1, "sms": 40.0, "mail": 9.0}, "CPU of the machine"),
         ({"committed": 2.0, "sms": 40.0, "mail": 0.2}, "CPU of the machine"),
     ],
