@@ -1,5 +1,7 @@
 """What a report says: validity, thresholds, knee and bottleneck follow from what was measured."""
 
+import os
+
 import msgspec
 import numpy as np
 import pytest
@@ -76,6 +78,15 @@ def test_a_generator_that_fell_behind_makes_a_run_invalid_and_is_its_bottleneck(
     assert "fell behind" in report.invalid_because[0]
     assert report.bottleneck is not None
     assert report.bottleneck.name == "the load generator"
+
+
+def test_a_generator_that_waits_for_a_machine_whose_cpu_is_taken_finds_that_machines_limit() -> None:
+    cores = {"intake": 0.6, "shard0-primary": 0.97 * (os.cpu_count() or 1) - 0.6}
+    report = reported(observed(late_s=0.2, cores=cores))
+    assert report.valid
+    assert report.bottleneck is not None
+    assert report.bottleneck.name == "CPU of the machine"
+    assert any("its events left up to 200 ms late" in line for line in report.bottleneck.evidence)
 
 
 def test_a_broker_that_took_no_more_is_not_the_generators_fault() -> None:

@@ -78,6 +78,14 @@ def test_a_sender_is_one_thread() -> None:
     assert knee.orders_per_s == pytest.approx(a_core * COSTS.saturation_share.value, rel=0.01)
 
 
+def test_what_others_use_is_not_there_for_the_pipeline() -> None:
+    shared = msgspec.structs.replace(HERE, other_cores=0.6)
+    assert shared.usable_share == pytest.approx(0.97 - 0.3)
+    patient = msgspec.structs.replace(INTAKE, p99_s=1e6)
+    point = point_at(patient, COSTS, GIVEN, shared, knee_here(patient, COSTS, GIVEN, shared).orders_per_s)
+    assert point.busy_share == pytest.approx(0.67, abs=0.01)
+
+
 def test_a_stricter_p99_lowers_the_knee() -> None:
     easy, strict = (
         knee_here(msgspec.structs.replace(INTAKE, p99_s=p99), COSTS, GIVEN, HERE).orders_per_s
