@@ -10,7 +10,7 @@ import structlog
 from consumers.publisher import EventPublisher
 from pipeline.adapters.mapping import Adapted
 from pipeline.clock import Clock
-from pipeline.errors import BrokerUnavailableError, BusyError, PostorderError
+from pipeline.errors import BrokerUnavailableError, BusyError, PostorderError, PublishUnknownError
 from pipeline.lifecycle import Tasks
 from pipeline.settings import AmqpSettings, WebhookSettings
 
@@ -77,10 +77,11 @@ class EventDesk:
             await done
 
     async def _publish(self, events: Sequence[Adapted], done: asyncio.Future[None]) -> None:
-        error: BaseException | None = None
+        error: PostorderError | None = PublishUnknownError("the program ends")  # however this is left
         try:
             for event in events:
                 await self._publisher.publish(event.body, event.event_type)
+            error = None
         except PostorderError as raised:
             error = raised
             if raised.retryable:

@@ -33,3 +33,15 @@ async def test_a_broker_that_hangs_costs_a_bounded_number_of_requests_a_bounded_
             assert asyncio.get_running_loop().time() - began < 1.5
             assert [type(result) for result in results].count(BusyError) == 2
             assert all(isinstance(result, Exception) for result in results)
+
+
+async def test_what_is_cut_off_by_the_end_is_not_taken_for_confirmed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://guest@127.0.0.1:{silent.getsockname()[1]}/"
+        async with desk_of(AmqpSettings(url=url), publish_timeout_s=5.0) as desk:
+            waiting = asyncio.ensure_future(desk.publish([order()]))
+            connection, _ = await asyncio.to_thread(silent.accept)  # so it is under way
+            with connection:
+                await desk.stop()
+                with pytest.raises(PublishUnknownError):
+                    await waiting
