@@ -4,6 +4,7 @@ Each raises StorageUnavailableError, naming who is away.
 """
 
 import asyncio
+from collections.abc import Iterable
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,7 @@ from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effect_desk import Effect, EffectDesk, Story, Wanted
 from pipeline.storage.outbox import State
+from pipeline.storage.shard import Shard
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -54,34 +56,49 @@ async def order_story(settings: Settings, order_id: str) -> Story:
 
 async def listed_of(cluster: Cluster, wanted: Wanted, limit: int) -> list[Effect]:
     """As `list_effects`."""
-    found = await asyncio.gather(*(desk.listed(wanted, limit) for desk in _desks(cluster)))
-    merged = [one for part in found for one in part]
-    return sorted(merged, key=lambda one: (one.created_at, one.effect_id))[:limit]
+    found = await asyncio.gather(*(desk_of(shard).listed(wanted, limit) for shard in cluster))
+    return merged(found, limit)
+
+
+def merged(parts: Iterable[list[Effect]], limit: int) -> list[Effect]:
+    """Return messages of several shards, those owed longest ago first."""
+    every = [one for part in parts for one in part]
+    return sorted(every, key=lambda one: (one.created_at, one.effect_id))[:limit]
 
 
 async def found_of(cluster: Cluster, digits: str) -> Found:
     """As `find_effect`."""
-    effect = await _find(cluster, digits)
-    return Found(effect, await _desk(cluster, effect.shard).story(effect.slot, effect.order_id))
+    first, last = span_of(digits)
+    parts = await asyncio.gather(*(desk_of(shard).by_id(first, last) for shard in cluster))
+    return await with_story(cluster, the_one(digits, parts))
+
+
+async def with_story(cluster: Cluster, effect: Effect) -> Found:
+    """Return a message and its order's story."""
+    return Found(effect, await desk_of(cluster[effect.shard]).story(effect.slot, effect.order_id))
 
 
 async def resolved_in(
     cluster: Cluster, seen: Effect, state: State, *, provider_id: str | None, because: str, actor: str
 ) -> None:
     """As `resolve_effect`."""
-    desk = _desk(cluster, cluster.router.shard_of(seen.slot))
+    desk = desk_of(cluster[cluster.router.shard_of(seen.slot)])
     await desk.resolve(seen, state, provider_id=provider_id, because=because, actor=actor)
 
 
 async def story_of(cluster: Cluster, order_id: str) -> Story:
     """As `order_story`."""
     shard, slot, _ = cluster.router.place(order_id)
-    return await _desk(cluster, shard).story(slot, order_id)
+    return await desk_of(cluster[shard]).story(slot, order_id)
 
 
-async def _find(cluster: Cluster, digits: str) -> Effect:
-    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-    parts = await asyncio.gather(*(desk.by_id(first, last) for desk in _desks(cluster)))
+def span_of(digits: str) -> tuple[UUID, UUID]:
+    """Return the first and the last id that begin with some digits."""
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+
+
+def the_one(digits: str, parts: Iterable[list[Effect]]) -> Effect:
+    """Return the one message among what shards have. Raises NoSuchEffectError, EffectError."""
     found = [one for part in parts for one in part]
     if not found:
         raise NoSuchEffectError(
@@ -92,9 +109,6 @@ async def _find(cluster: Cluster, digits: str) -> Effect:
     return found[0]
 
 
-def _desks(cluster: Cluster) -> list[EffectDesk]:
-    return [EffectDesk(shard.name, shard.primary) for shard in cluster]
-
-
-def _desk(cluster: Cluster, name: str) -> EffectDesk:
-    return EffectDesk(name, cluster[name].primary)
+def desk_of(shard: Shard) -> EffectDesk:
+    """Return a shard's desk."""
+    return EffectDesk(shard.name, shard.primary)

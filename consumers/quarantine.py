@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,6 +16,7 @@ from pipeline.ingest.delivery import UNDECODABLE_HEADER
 from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineLine, QuarantineState
+from pipeline.storage.shard import Shard
 
 
 class Worked(msgspec.Struct):
@@ -85,7 +86,12 @@ async def redrive(settings: Settings, wanted: Filter) -> Worked:
 
 def quarantines(cluster: Cluster) -> list[Quarantine]:
     """Return every shard's quarantine."""
-    return [Quarantine(shard.name, shard.primary) for shard in cluster]
+    return [quarantine_of(shard) for shard in cluster]
+
+
+def quarantine_of(shard: Shard) -> Quarantine:
+    """Return a shard's quarantine."""
+    return Quarantine(shard.name, shard.primary)
 
 
 async def found_in(shards: Sequence[Quarantine], wanted: Filter, limit: int) -> list[Quarantined]:
@@ -95,11 +101,10 @@ async def found_in(shards: Sequence[Quarantine], wanted: Filter, limit: int) -> 
     return sorted(merged, key=lambda one: (one.last_seen_at, one.id))[:limit]
 
 
-async def listed_in(shards: Sequence[Quarantine], wanted: Filter, limit: int) -> list[QuarantineLine]:
-    """Return deliveries without what they hold, those seen longest ago first."""
-    found = await asyncio.gather(*(shard.listed(wanted, limit) for shard in shards))
-    merged = [one for part in found for one in part]
-    return sorted(merged, key=lambda one: (one.last_seen_at, one.quarantine_id))[:limit]
+def merged(parts: Iterable[Sequence[QuarantineLine]], limit: int) -> list[QuarantineLine]:
+    """Return deliveries of several shards without what they hold, those seen longest ago first."""
+    every = [one for part in parts for one in part]
+    return sorted(every, key=lambda one: (one.last_seen_at, one.quarantine_id))[:limit]
 
 
 async def dropped_in(shards: Sequence[Quarantine], wanted: Filter) -> Worked:

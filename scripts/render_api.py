@@ -48,7 +48,10 @@ and `detail` where there is more to say. Nothing in it repeats what was sent.
 | 415 | the body is not `application/json` in UTF-8, or it is packed |
 | 422 | a value that can be read, and cannot be taken |
 | 429 | a subject, an address (`api.*requests_per_s`) or its streams are too many; `Retry-After` says when |
-| 503 | a server that is needed does not answer, or too much is under way; `Retry-After` says when |
+| 503 | a server does not answer (`detail` names it), or too much is under way; `Retry-After` says when |
+
+While a shard is away, lists of messages and of quarantine have what the others hold, and name it in `away`;
+what is done by ids is done on the others.
 
 ## The stream
 

@@ -13,8 +13,9 @@ from msgspec import Meta
 from consumers.api.access import caller_of
 from consumers.api.answers import EffectFound, effect_found
 from consumers.api.callers import Access
+from consumers.api.partial import of_each
 from consumers.api.routes import PRINTABLE, VISIBLE, needs, no_such
-from consumers.effects import found_of, listed_of, resolved_in
+from consumers.effects import Found, desk_of, merged, resolved_in, span_of, the_one, with_story
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.control.audit_log import AuditLog
 from pipeline.storage.cluster import Cluster
@@ -42,10 +43,14 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Effects(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages, those owed longest ago first. `more`: there may be more than these."""
+    """Messages, those owed longest ago first. `more`: there may be more than these.
+
+    `away`: shards that did not answer; theirs are missing.
+    """
 
     effects: list[Effect]
     more: bool
+    away: tuple[str, ...]
 
 
 def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
@@ -63,13 +68,14 @@ def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
         if isnan(older_than_s):
             raise Refused(_BAD_REQUEST, "older_than_s: is not valid")
         wanted = Wanted(state=in_state, channel=channel, kind=kind, older_than_s=older_than_s)
-        found = await listed_of(cluster, wanted, limit)
-        return Effects(effects=found, more=len(found) == limit)
+        asked = await of_each(cluster, lambda shard: desk_of(shard).listed(wanted, limit))
+        found = merged(asked.answers.values(), limit)
+        return Effects(effects=found, more=len(found) == limit, away=asked.away)
 
     @get("/v1/effects/{effect_id:str}", **needs(Access.READ, 404))
     async def effect(request: AnyRequest, effect_id: FromPath[str]) -> EffectFound:
         """Return a message, and all that happened to it."""
-        found = await found_of(cluster, _digits(effect_id))
+        found = await _found(cluster, _digits(effect_id))
         return effect_found(found.effect, found.story, caller_of(request))
 
     @post("/v1/effects/{effect_id:str}/resolution", status_code=200, **needs(Access.OPERATE, 404, 409, 415))
@@ -77,8 +83,8 @@ def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
         request: AnyRequest, effect_id: FromPath[str], data: JSONBody[Resolution]
     ) -> EffectFound:
         """Say what became of a message that is unknown or abandoned."""
-        digits, caller = _digits(effect_id), caller_of(request)
-        seen = (await found_of(cluster, digits)).effect
+        caller = caller_of(request)
+        seen = (await _found(cluster, _digits(effect_id))).effect
         if seen.state is not data.seen:
             raise Refused(_CONFLICT, f"it is {seen.state} by now")
         actor = f"api {caller.subject}"
@@ -86,10 +92,23 @@ def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
             await resolved_in(
                 cluster, seen, data.to, provider_id=data.provider_id, because=data.because, actor=actor
             )
-        found = await found_of(cluster, digits)
-        return effect_found(found.effect, found.story, caller)
+        shard = cluster[cluster.router.shard_of(seen.slot)]
+        now = the_one(seen.effect_id.hex, [await desk_of(shard).by_id(seen.effect_id, seen.effect_id)])
+        return effect_found(now, (await with_story(cluster, now)).story, caller)
 
     return [effects, effect, resolve]
+
+
+async def _found(cluster: Cluster, digits: str) -> Found:
+    """Return a message, also while other shards are away.
+
+    Raises NoSuchEffectError, and StorageUnavailableError when one that is away may have it.
+    """
+    first, last = span_of(digits)
+    asked = await of_each(cluster, lambda shard: desk_of(shard).by_id(first, last))
+    if not any(asked.answers.values()):
+        asked.require_all("the message")
+    return await with_story(cluster, the_one(digits, asked.answers.values()))
 
 
 def _digits(segment: str) -> str:

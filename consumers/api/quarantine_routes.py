@@ -14,14 +14,15 @@ from msgspec import Meta
 
 from consumers.api.access import caller_of
 from consumers.api.callers import Access
+from consumers.api.partial import Partial, of_each
 from consumers.api.routes import needs, no_such
-from consumers.quarantine import Worked, dropped_in, found_in, listed_in, quarantines, redriven_in
+from consumers.quarantine import Worked, dropped_in, merged, quarantine_of, redriven_in
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.control.audit_log import AuditLog
 from pipeline.events import Reason
 from pipeline.settings import AmqpSettings
 from pipeline.storage.cluster import Cluster
-from pipeline.storage.quarantine import Filter, Quarantined, QuarantineLine, QuarantineState
+from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineLine, QuarantineState
 
 _BAD_REQUEST: Final = 400
 _IDS_MAX: Final = 100
@@ -45,10 +46,14 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
-    """Deliveries in quarantine, those seen longest ago first. `more`: there may be more than these."""
+    """Deliveries in quarantine, those seen longest ago first. `more`: there may be more than these.
+
+    `away`: shards that did not answer; theirs are missing.
+    """
 
     deliveries: list[QuarantineLine]
     more: bool
+    away: tuple[str, ...]
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +80,13 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """How many deliveries were published or dropped, and how many are held all the same, or were not held.
 
     Held still are those that came again meanwhile, and those on the move to another shard. `problems`: those
-    that cannot be published as they came.
+    that cannot be published as they came. `away`: shards that did not answer; what they hold is as it was.
     """
 
     done: int
     still_held: int
     problems: list[str]
+    away: tuple[str, ...]
 
 
 def quarantine_routes(cluster: Cluster, amqp: AmqpSettings, audit: AuditLog) -> list[HTTPRouteHandler]:
@@ -108,8 +114,9 @@ def _looking_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]
             since=_time("since", since),
             until=_time("until", until),
         )
-        found = await listed_in(quarantines(cluster), wanted, limit)
-        return Deliveries(deliveries=found, more=len(found) == limit)
+        asked = await of_each(cluster, lambda shard: quarantine_of(shard).listed(wanted, limit))
+        found = merged(asked.answers.values(), limit)
+        return Deliveries(deliveries=found, more=len(found) == limit, away=asked.away)
 
     @get("/v1/quarantine/{quarantine_id:str}", **needs(Access.OPERATE, 404))
     async def delivery(request: AnyRequest, quarantine_id: FromPath[str]) -> Delivery:
@@ -120,10 +127,13 @@ def _looking_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]
             raise no_such("delivery") from None
         wanted = Filter(states=tuple(QuarantineState), ids=(whole.hex,))
         async with audit.action(f"api {caller_of(request).subject}", "quarantine.show", str(whole)):
-            found = await found_in(quarantines(cluster), wanted, 1)
-        if not found:
+            asked = await of_each(cluster, lambda shard: quarantine_of(shard).find(wanted, 1))
+            found = next((part[0] for part in asked.answers.values() if part), None)
+            if found is None:
+                asked.require_all("the delivery")
+        if found is None:
             raise no_such("delivery")
-        return _delivery(found[0])
+        return _delivery(found)
 
     return [deliveries, delivery]
 
@@ -135,9 +145,10 @@ def _acting_routes(cluster: Cluster, amqp: AmqpSettings, audit: AuditLog) -> lis
         ids = tuple(dict.fromkeys(one.hex for one in data.ids))
         actor = f"api {caller_of(request).subject}"
         async with audit.action(actor, "quarantine.redrive", _target(ids), " ".join(ids)[:2000]) as action:
-            worked = await redriven_in(amqp, quarantines(cluster), Filter(ids=ids))
+            holding = await _holding(cluster, ids)
+            worked = await redriven_in(amqp, list(holding.answers.values()), Filter(ids=ids))
             action.detail = f"{worked.done} of {len(ids)}"
-        return _done(worked)
+        return _done(worked, holding.away)
 
     @post("/v1/quarantine/drop", status_code=200, **needs(Access.ADMIN, 415))
     async def drop(request: AnyRequest, data: JSONBody[Chosen]) -> Done:
@@ -145,9 +156,10 @@ def _acting_routes(cluster: Cluster, amqp: AmqpSettings, audit: AuditLog) -> lis
         ids = tuple(dict.fromkeys(one.hex for one in data.ids))
         actor = f"api {caller_of(request).subject}"
         async with audit.action(actor, "quarantine.drop", _target(ids), " ".join(ids)[:2000]) as action:
-            worked = await dropped_in(quarantines(cluster), Filter(ids=ids))
+            holding = await _holding(cluster, ids)
+            worked = await dropped_in(list(holding.answers.values()), Filter(ids=ids))
             action.detail = f"{worked.done} of {len(ids)}"
-        return _done(worked)
+        return _done(worked, holding.away)
 
     return [redrive, drop]
 
@@ -169,8 +181,15 @@ def _target(ids: tuple[str, ...]) -> str:
     return ids[0] if len(ids) == 1 else f"{len(ids)} deliveries, {ids[0]} first"
 
 
-def _done(worked: Worked) -> Done:
-    return Done(done=worked.done, still_held=worked.still_held, problems=worked.problems)
+def _done(worked: Worked, away: tuple[str, ...]) -> Done:
+    return Done(done=worked.done, still_held=worked.still_held, problems=worked.problems, away=away)
+
+
+async def _holding(cluster: Cluster, ids: tuple[str, ...]) -> Partial[Quarantine]:
+    """Return the quarantines that hold some of the deliveries: the others are left alone."""
+    asked = await of_each(cluster, lambda shard: quarantine_of(shard).count(Filter(ids=ids)))
+    holding = {name: quarantine_of(cluster[name]) for name, count in asked.answers.items() if count}
+    return Partial(answers=holding, away=asked.away)
 
 
 def _delivery(one: Quarantined) -> Delivery:

@@ -120,8 +120,9 @@ def _status_of_ours(error: PostorderError) -> tuple[int, str]:
         case StorageRejectedError():  # a value that no row can have
             return HTTPStatus.BAD_REQUEST, "a value is not valid"
     log.warning("api.not_answered", error=str(error))
-    is_later = error.retryable or isinstance(error, ShardMapError)
-    return HTTPStatus.SERVICE_UNAVAILABLE if is_later else HTTPStatus.INTERNAL_SERVER_ERROR, ""
+    if error.retryable or isinstance(error, ShardMapError):
+        return HTTPStatus.SERVICE_UNAVAILABLE, str(error)  # who asks is known, and is told who is away
+    return HTTPStatus.INTERNAL_SERVER_ERROR, ""
 
 
 def _not_valid(error: ValidationException) -> str:

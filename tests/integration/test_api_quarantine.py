@@ -47,7 +47,8 @@ async def test_a_delivery_in_quarantine_is_shown_redriven_and_dropped(api: Api, 
         b64decode((await api.get(f"/v1/quarantine/{one}", Access.OPERATE))["body_base64"]) for one in ids
     }
     assert bodies == {b"<script>alert(1)</script>", b'{"name": "Ada Example"'}
-    assert len(await audited(api, "quarantine.show")) == 4
+    shown = [one for one in await audited(api, "quarantine.show") if one["target"] in ids]
+    assert len(shown) == 4  # of two looks
     assert (await api.send("POST", "/v1/quarantine/redrive", {"ids": ids[:1]}))["done"] == 1
     refused = await api.request("POST", "/v1/quarantine/drop", access=Access.OPERATE, data={"ids": ids[1:]})
     assert refused.status == 403

@@ -1,0 +1,59 @@
+"""Answers of the shards that answer: one that is away hides nothing of the others, and is named."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Generic, TypeVar
+
+import msgspec
+import structlog
+
+from pipeline.errors import PostorderError, StorageTimeoutError, StorageUnavailableError
+from pipeline.storage.shard import Shard
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+TIMEOUT_S: Final = 2.0
+
+
+class Partial(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """What shards said, by name, and the names of those that did not answer."""
+
+    answers: dict[str, T]
+    away: tuple[str, ...]
+
+    def require_all(self, what: str) -> None:
+        """Raise StorageUnavailableError when a shard that did not answer may have what was not found."""
+        if self.away:
+            raise StorageUnavailableError(f"{', '.join(self.away)}: no answer: {what} may be there")
+
+
+async def of_each(shards: Iterable[Shard], ask: Callable[[Shard], Awaitable[T]]) -> Partial[T]:
+    """Ask shards at once.
+
+    Raises StorageUnavailableError when none answers, and what is wrong with the question itself.
+    """
+    asked = list(shards)
+    found = await asyncio.gather(*(_of(shard, ask) for shard in asked))
+    answers = {name: answer for name, answer, error in found if error is None}
+    away = tuple(name for name, _, error in found if error is not None)
+    if away and not answers:
+        raise StorageUnavailableError(f"no shard of {len(asked)} answers: {found[0][2]}")
+    if away:
+        log.info("api.shards_away", shards=away)
+    return Partial(answers=answers, away=away)  # type: ignore[arg-type]  # an answer without error is one
+
+
+async def _of(
+    shard: Shard, ask: Callable[[Shard], Awaitable[T]]
+) -> tuple[str, T | None, PostorderError | None]:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return shard.name, await ask(shard), None
+    except TimeoutError:
+        return shard.name, None, StorageTimeoutError(f"{shard.name}: no answer in {TIMEOUT_S:g} s")
+    except PostorderError as error:
+        if not error.retryable:
+            raise
+        return shard.name, None, error

@@ -1,0 +1,118 @@
+"""The API while a shard is away, or hangs: the others are shown and worked on, and who is away is named."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from api_site import Api, problem_of, running_api
+from flow import Flow
+from ledger import Ledger
+from real_stack import Bench
+
+from consumers.api.callers import Access
+from pipeline.storage.node import Node
+
+pytestmark = pytest.mark.integration
+
+BODIES = tuple(b"[%d" % number for number in range(12))  # on both shards: their slots are of their bytes
+
+
+@pytest.fixture
+async def api(bench: Bench) -> AsyncIterator[Api]:
+    async with running_api(bench.settings, bench.cluster) as running:
+        yield running
+
+
+async def held(bench: Bench) -> dict[str, list[str]]:
+    """Have deliveries held on both shards; return their ids by shard."""
+    flow = Flow(bench)
+    await flow.processor.start()
+    flow.give(*BODIES)
+    await flow.until_acknowledged(len(BODIES))
+    await flow.processor.stop()
+    assert flow.crashes == []
+    found = {}
+    for shard in ("shard0", "shard1"):
+        rows = await bench.rows("SELECT quarantine_id::text AS id FROM quarantine", shard=shard)
+        found[shard] = [row["id"] for row in rows]
+        assert found[shard]
+    return found
+
+
+async def cut_off(bench: Bench, name: str) -> None:
+    """Have a shard be where nobody answers."""
+    shard = bench.cluster[name]
+    await shard.primary.close()
+    nowhere = Node(f"{name} primary", "postgresql://u@127.0.0.1:1/d", "", bench.settings.storage)
+    shard.primary = shard.control._node = shard.audit._node = nowhere
+
+
+async def test_quarantine_of_the_others_is_listed_redriven_and_dropped(api: Api, bench: Bench) -> None:
+    ids = await held(bench)
+    await cut_off(bench, "shard1")
+    listed = await api.get("/v1/quarantine")
+    assert {one["quarantine_id"] for one in listed["deliveries"]} == set(ids["shard0"])
+    assert listed["away"] == ["shard1"]
+    assert (await api.get(f"/v1/quarantine/{ids['shard0'][0]}", Access.OPERATE))["shard"] == "shard0"
+    reply = await api.request("GET", f"/v1/quarantine/{ids['shard1'][0]}", access=Access.OPERATE)
+    assert (reply.status, problem_of(reply)["detail"]) == (
+        503,
+        "shard1: no answer: the delivery may be there",
+    )
+    both = {"ids": [ids["shard0"][0], ids["shard1"][0]]}
+    for what, done in (("redrive", 1), ("drop", 0)):
+        worked = await api.send("POST", f"/v1/quarantine/{what}", both, Access.ADMIN)
+        assert (worked["done"], worked["away"]) == (done, ["shard1"])
+    held_still = await bench.rows("SELECT count(*) AS n FROM quarantine WHERE state = 'held'", shard="shard1")
+    assert held_still == [{"n": len(ids["shard1"])}]
+
+
+async def test_messages_of_the_others_are_listed_and_resolved(api: Api, bench: Bench) -> None:
+    [claim] = await Ledger(bench).unknown(1)
+    there = next(one.name for one in bench.cluster if one.name != "shard0")
+    await cut_off(bench, there)
+    found = await api.get("/v1/effects")
+    assert ([one["effect_id"] for one in found["effects"]], found["away"]) == (
+        [str(claim.effect_id)],
+        [there],
+    )
+    word = {"seen": "unknown", "to": "accepted", "because": "it is in the provider's log"}
+    path = f"/v1/effects/{claim.effect_id}"
+    assert (await api.send("POST", f"{path}/resolution", word))["effect"]["state"] == "accepted"
+    assert (await api.get(path))["effect"]["state"] == "accepted"
+    reply = await api.request("GET", f"/v1/effects/{uuid4()}")
+    assert (reply.status, problem_of(reply)["detail"]) == (
+        503,
+        f"{there}: no answer: the message may be there",
+    )
+
+
+async def test_when_none_answers_it_says_so(api: Api, bench: Bench) -> None:
+    for name in ("shard0", "shard1"):
+        await cut_off(bench, name)
+    for path in ("/v1/effects", "/v1/quarantine"):
+        reply = await api.request("GET", path)
+        assert reply.status == 503
+        assert problem_of(reply)["detail"].startswith("no shard of 2 answers: shard0 primary at 127.0.0.1:1")
+
+
+async def test_requests_that_were_given_up_hold_no_connection(bench: Bench) -> None:
+    """More of them than there are connections: then one is answered as ever."""
+    await held(bench)
+    primary = bench.cluster["shard0"].primary
+    most = primary.connections()[2]
+    locker = await asyncpg.connect(bench.stack.shards[0].primary_dsn, timeout=5)
+    try:
+        async with running_api(bench.settings, bench.cluster, answer_timeout_s=0.5) as api:
+            async with locker.transaction():
+                await locker.execute("LOCK TABLE quarantine IN ACCESS EXCLUSIVE MODE")
+                asked = [api.request("GET", "/v1/quarantine") for _ in range(2 * most)]
+                assert {reply.status for reply in await asyncio.gather(*asked)} == {503}
+            async with asyncio.timeout(10):
+                while primary.connections()[0]:  # noqa: ASYNC110  # cut ones go as the server says so
+                    await asyncio.sleep(0.01)
+            assert len((await api.get("/v1/quarantine"))["deliveries"]) == len(BODIES)
+    finally:
+        await locker.close()
