@@ -11,12 +11,16 @@ from consumers.provider_slots import (
     sms_providers,
     sms_sections,
 )
+from consumers.roles import Role
 from consumers.sending_rules import sending_rules
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.control.limit_board import LimitBoard
 from pipeline.control.limit_keeper import LimitKeeper
 from pipeline.control.limit_ranges import limit_ranges
+from pipeline.control.report_board import ReportBoard
+from pipeline.control.reporter import this_process
+from pipeline.control.sender_count import SenderCount
 from pipeline.lifecycle import Service, Tasks
 from pipeline.notifications.callbacks.links import Links
 from pipeline.notifications.composer import Composer
@@ -181,11 +185,19 @@ def notification_services(
     )
 
     keeper = _limit_keeper(settings, cluster, providers, clock, new_tasks)
+    count = SenderCount(
+        ReportBoard(cluster, clock),
+        this_process([]).process_id,
+        Role.NOTIFICATIONS,
+        [*providers.sms.slots, *providers.email.slots],
+        clock=clock,
+        tasks=new_tasks(),
+    )
     pools = tuple(zip(relays, (providers.sms, providers.email), strict=True))
     parts["pools"] = lambda: tuple(pool_report(relay.pool, slots) for relay, slots in pools)
     parts["limits"] = keeper.applied
     foresight = Foresight(cluster, book.expect)
-    return [providers, persons, book, foresight, rules, keeper, *relays, reconciler]
+    return [providers, persons, book, foresight, rules, keeper, count, *relays, reconciler]
 
 
 def _limit_keeper(

@@ -46,6 +46,18 @@ class ReportBoard:
 
         await ask_each(homes(self._cluster), forget, timeout_s=_TIMEOUT_S)
 
+    async def ids(self, role: str) -> set[str]:
+        """Return the ids of the processes with a role that have said something lately.
+
+        Raises StorageUnavailableError when no home answers.
+        """
+
+        async def read(shard: Shard) -> list[str]:
+            return await shard.control.reporting(role, CURRENT_S)
+
+        found = await ask_each(homes(self._cluster), read, timeout_s=_TIMEOUT_S)
+        return {process_id for some in found.values() for process_id in some}
+
     async def read(self) -> list[ProcessReport]:
         """Return the last report of each process of the last ten minutes, by process id.
 

@@ -23,7 +23,9 @@ class SlotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     concurrency_min: Annotated[
         Annotated[int, Meta(ge=1, le=1000)], about("calls at once however slow the provider is")
     ] = 4
-    rate_per_s: Annotated[Rate, about("messages in a second through this provider; 0: no limit")] = 0.0
+    rate_per_s: Annotated[
+        Rate, about("messages in a second through this provider, all processes together; 0: no limit")
+    ] = 0.0
     timeout_s: Annotated[Seconds, about("for an answer; without one, a message is unknown")] = 10.0
     sender_rate_per_s: Annotated[
         Rate, about("messages in a second from one sender, through whichever provider; 0: no limit")

@@ -165,6 +165,12 @@ class ControlTable:
             rows = await connection.fetch(STATEMENTS["reports"], _REPORTS_MAX)
         return [_process_report(row) for row in rows]
 
+    async def reporting(self, role: str, within_s: float) -> list[str]:
+        """Return the ids of processes with a role that reported so many seconds ago at most."""
+        async with self._node.connection() as connection:
+            rows = await connection.fetch(STATEMENTS["reporting"], role, within_s, _REPORTS_MAX)
+        return [row["process_id"] for row in rows]
+
     async def limits(self) -> list[LimitOverride]:
         """Return every limit that was ever set, also those that are over."""
         async with self._node.connection() as connection:

@@ -23,6 +23,11 @@ SELECT process_id, host, pid, started_at, roles, seen_at,
        greatest(0, extract(epoch FROM now() - seen_at))::double precision AS age_s, report::text AS report
 FROM process_report ORDER BY seen_at DESC LIMIT $1;
 
+-- name: reporting
+-- $1: a role. $2: seconds. $3: at most so many.
+SELECT process_id FROM process_report
+WHERE $1 = ANY (roles) AND seen_at > now() - make_interval(secs => $2) LIMIT $3;
+
 -- name: limits
 -- $1: at most so many. Those that were taken off or are over as well: they outdo older copies elsewhere.
 SELECT key, value, version, set_by, set_at, expires_at,

@@ -41,9 +41,9 @@ class ProviderSlot:
     """A provider, how many calls it takes, how fast, and whether it is to be left alone.
 
     `gates`: its own rate limit and its sender's, which other slots may share. `weight` 0: a fallback. Mutable
-    state: `in_flight`, `_gates` (one more while an operator has set a rate), `_held_until` (what the provider
-    last asked for), `_refusals` (in a row, of those that ask for no time) and `_refused_at` (the last), those
-    of limit, breaker and gates.
+    state: `in_flight`, `_gates` (one more while an operator has set a rate), `_senders` (how many processes
+    share the rates), `_held_until` (what the provider last asked for), `_refusals` (in a row, of those that
+    ask for no time) and `_refused_at` (the last), those of limit, breaker and gates.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class ProviderSlot:
         self._provider = provider
         self._gates = self._of_settings = gates
         self._operators: RateGate | None = None
+        self._senders = 1
         self._wait_max_s = wait_max_s
         self._latency = metrics.provider_seconds.under(provider.name)
         self._answers = metrics.provider_answers
@@ -88,13 +89,20 @@ class ProviderSlot:
             self._operators = None
         elif self._operators is None:
             self._operators = RateGate(rate_per_s, wait_max_s=self._wait_max_s, clock=self._clock)
+            self._operators.share_among(self._senders)
         else:
             self._operators.retune(rate_per_s)
         self._gates = self._of_settings if self._operators is None else (*self._of_settings, self._operators)
 
+    def share_among(self, senders: int) -> None:
+        """Use a part of each rate from now on, as one of so many processes that send."""
+        self._senders = senders
+        for gate in self._gates:
+            gate.share_among(senders)
+
     @property
     def rate_per_s(self) -> float:
-        """The lowest of its rate limits; 0: none."""
+        """The lowest of its rate limits, as far as it is this process's; 0: none."""
         return min((gate.rate_per_s for gate in self._gates), default=0.0)
 
     def closed_for_s(self) -> float:

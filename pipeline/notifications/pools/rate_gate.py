@@ -12,10 +12,13 @@ class RateGate:
     """First come, first served, and nobody waits longer than `wait_max_s` seconds.
 
     Only the first of the queue watches the bucket, so that a crowd costs nothing and cannot overtake.
-    Mutable state: the bucket, `_turn`, and `_queued` (how many wait).
+    Mutable state: the bucket, `_whole_per_s` and `_senders` (the rate, and how many processes share it),
+    `_turn`, and `_queued` (how many wait).
     """
 
     def __init__(self, rate_per_s: float, *, wait_max_s: float, clock: Clock) -> None:
+        self._whole_per_s = rate_per_s
+        self._senders = 1
         self._bucket = TokenBucket(rate_per_s, clock.monotonic())
         self._wait_max_s = wait_max_s
         self._clock = clock
@@ -27,12 +30,21 @@ class RateGate:
 
     @property
     def rate_per_s(self) -> float:
-        """The limit."""
+        """The limit: this process's share."""
         return self._bucket.rate_per_s
 
     def retune(self, rate_per_s: float) -> None:
         """Have another rate from now on, above 0. Who waits already may wait as long as it reckoned."""
-        self._bucket.retune(rate_per_s, self._clock.monotonic())
+        self._whole_per_s = rate_per_s
+        self._retune()
+
+    def share_among(self, senders: int) -> None:
+        """Use a part of the rate from now on, as one of so many processes."""
+        self._senders = senders
+        self._retune()
+
+    def _retune(self) -> None:
+        self._bucket.retune(self._whole_per_s / self._senders, self._clock.monotonic())
 
     def wait_s(self) -> float:
         """Return how long a message that came now would wait, in seconds."""
