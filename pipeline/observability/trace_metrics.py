@@ -11,7 +11,7 @@ class TraceMetrics:
         self.exported = registry.counter("postorder_spans_exported", "Spans that the OTLP receiver has taken")
         self.dropped = registry.counter(
             "postorder_spans_dropped",
-            "Spans given up: queue_full, refused, unreachable, ended (the process was)",
+            "Spans given up: queue_full, refused, unreachable, ended (the process was), defect (of ours)",
             "reason",
         )
         self.waiting = registry.gauge("postorder_spans_waiting", "Spans that wait to be sent")

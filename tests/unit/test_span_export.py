@@ -198,3 +198,11 @@ async def test_it_can_be_stopped_before_it_was_started_and_twice() -> None:
     async with sending:
         pass
     await sending.export.stop()
+
+
+async def test_a_span_that_cannot_be_encoded_costs_its_set_and_stops_nothing(receiver: OtlpReceiver) -> None:
+    async with Sending(receiver.endpoint, interval_s=3600.0) as sending:
+        sending.export.put(span(attributes={"text": "half a \ud800 character"}))
+        sending.put(200)
+        await sending.export.drain()
+        assert (sending.dropped("defect"), sending.count("exported_total")) == (128, 73)

@@ -137,8 +137,13 @@ class SpanExport:
             pass  # the ordinary case: a set is not full, and goes all the same
 
     async def _send(self, spans: list[Span]) -> None:
+        try:
+            body = encode(self._resource, spans)
+        except Exception as error:  # nobody stops working because of a span, whatever is in it
+            log.error("traces.defect", exc_info=error, spans=len(spans))
+            self._drop("defect", len(spans))
+            return
         self._under_way = len(spans)
-        body = encode(self._resource, spans)
         for attempt in count(1):
             reply = await self._post(body)
             if reply.answer is not _Answer.UNREACHABLE or attempt == _TRIES_MAX or self._ending.is_set():
