@@ -75,15 +75,22 @@ class Watchdog:
                 async with asyncio.timeout(self._settings.connect_timeout_s):
                     found = await self._look()
             except BROKER_ERRORS as error:
-                self._metrics.broker_up.set(0)
-                log.warning("watchdog.blind", error=type(error).__name__)
+                self._is_blind(type(error).__name__)
                 await self._close()
             except BrokerUnavailableError as error:
-                self._metrics.broker_up.set(0)
-                log.warning("watchdog.blind", error=str(error))
+                self._is_blind(str(error))
             else:
                 # Outside of the time-out: a restart cut short leaves a session neither open nor lost.
                 await self._judge_all(found)
+
+    def _is_blind(self, why: str) -> None:
+        """Say so, and nothing of queues: what was seen before would outdo what other processes see now."""
+        log.warning("watchdog.blind", error=why)
+        metrics = self._metrics
+        metrics.broker_up.set(0)
+        metrics.queue_messages.clear()
+        metrics.queue_consumers.clear()
+        metrics.work.hide("intake")
 
     async def _look(self) -> dict[str, int]:
         """Return how many consumers each queue has."""

@@ -39,8 +39,7 @@ class WorkMetrics:
         worst = max(stages, key=lambda stage: (stage.seconds or 0.0, stage.backlog), default=None)
         if worst is None or len(stages) < len(self.stages[bottleneck]):
             # A part that cannot be judged yet may be the worst.
-            for gauge in (self._seconds, self._backlog, self._capacity):
-                gauge.remove(bottleneck)
+            self.hide(bottleneck)
             return
         self._seconds.labels(bottleneck).set(worst.seconds or 0.0)
         self._backlog.labels(bottleneck).set(worst.backlog)
@@ -48,3 +47,8 @@ class WorkMetrics:
             self._capacity.remove(bottleneck)
         else:
             self._capacity.labels(bottleneck).set(worst.capacity)
+
+    def hide(self, bottleneck: str) -> None:
+        """Show nothing until `show` is called again: what waits cannot be seen at the moment."""
+        for gauge in (self._seconds, self._backlog, self._capacity):
+            gauge.remove(bottleneck)

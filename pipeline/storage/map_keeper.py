@@ -51,7 +51,7 @@ class MapKeeper:
             CHANGED,
             on_notice=lambda _epoch: None,
             attend=self._look_at(shard),
-            on_lost=lambda: None,
+            on_lost=lambda: self._metrics.slots_leaving.remove(shard.name),
             clock=self._clock,
         )
         self._tasks.start(listener.run(), f"listen to {shard.name}")

@@ -77,32 +77,57 @@ class ShardWatch:
         looks = 0
         while True:
             try:
-                await self._look(shard.name, table, looks)
+                await self._look(shard.name, table)
             except PostorderError as error:
                 self._is_down(shard.name, error)
             else:
                 self._is_up(shard.name)
+                if self._counts:
+                    await self._count(shard.name, table, looks)
             looks += 1
             await self._clock.sleep(_PACE_S)
 
-    async def _look(self, shard: str, table: WatchTable, looks: int) -> None:
+    async def _look(self, shard: str, table: WatchTable) -> None:
         standing, metrics = await table.standing(), self._metrics
         metrics.replicas.labels(shard).set(standing.replicas)
         metrics.replicas_synchronous.labels(shard).set(standing.synchronous)
         metrics.replica_lag_bytes.labels(shard).set(standing.lag_bytes)
         metrics.replica_lag_seconds.labels(shard).set(standing.lag_s)
-        if self._counts and looks % _LOOKS_PER_COUNT == 0:
-            self._waiting[shard] = await table.waiting()
-            self._show_waiting(shard)
-        if self._counts and looks % _LOOKS_PER_QUARANTINE == 0:
-            metrics.quarantine_held.labels(shard).set(await table.quarantine_held())
+
+    async def _count(self, shard: str, table: WatchTable, looks: int) -> None:
+        """Count what waits, now and then. A count that takes too long says nothing of the primary."""
+        try:
+            if looks % _LOOKS_PER_COUNT == 0:
+                self._waiting[shard] = await table.waiting()
+                self._show_waiting(shard)
+            if looks % _LOOKS_PER_QUARANTINE == 0:
+                self._metrics.quarantine_held.labels(shard).set(await table.quarantine_held())
+        except PostorderError as error:
+            log.warning("shard.uncounted", shard=shard, error=str(error))
+            self._forget_counts(shard)
 
     def _is_down(self, shard: str, error: PostorderError) -> None:
         if shard not in self._down:
             log.warning("shard.primary_down", shard=shard, error=str(error))
         self._down[shard] = str(error)
+        metrics = self._metrics
+        metrics.primary_up.labels(shard).set(0)
+        # What was seen before would count against what other processes see now.
+        for gauge in (
+            metrics.replicas,
+            metrics.replicas_synchronous,
+            metrics.replica_lag_bytes,
+            metrics.replica_lag_seconds,
+        ):
+            gauge.remove(shard)
+        self._forget_counts(shard)
+
+    def _forget_counts(self, shard: str) -> None:
         self._waiting.pop(shard, None)
-        self._metrics.primary_up.labels(shard).set(0)
+        self._metrics.quarantine_held.remove(shard)
+        for channel in Channel:
+            self._metrics.due_messages.remove(shard, channel)
+            self._metrics.oldest_due_seconds.remove(shard, channel)
 
     def _is_up(self, shard: str) -> None:
         if self._down.pop(shard, None) is not None:
@@ -118,10 +143,11 @@ class ShardWatch:
 
     def _show_work(self) -> None:
         """Show what all shards that answer have to send."""
-        if not self._waiting:
-            return
         work, now = self._metrics.work, self._clock.monotonic()
         for channel in Channel:
+            if not self._waiting:
+                work.hide(channel)
+                continue
             found = [waiting[channel] for waiting in self._waiting.values()]
             settled = sum(waiting.settled for waiting in found)
             work.stage(channel).saw(now, sum(waiting.due for waiting in found), settled / _MINUTE_S)
