@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-contract test-plans test-looks test-console test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring bench-traces loadtest loadtest-all fuzz check docs format lock clean
+.PHONY: help setup build demo test test-contract test-thorough test-plans test-looks test-console test-faults bench bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring bench-traces loadtest loadtest-all fuzz check docs format lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -14,6 +14,9 @@ demo: setup ## the whole pipeline on real parts, with 2,000 real orders (ARGS="-
 
 test: setup check ## the default test suite, under 10 minutes
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-thorough: setup ## the properties on 300 examples each instead of 25, minutes
+	@$(BIN)/pytest -n 2 --dist worksteal tests/property tests/unit -m hypothesis --hypothesis-profile=thorough --timeout 900 $(ARGS)
 
 test-plans: setup ## the plans of the hot statements at a million orders, about a minute
 	@$(BIN)/pytest tests/integration/test_plans.py -m plans $(ARGS)

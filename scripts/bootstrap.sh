@@ -102,4 +102,10 @@ else
     $VENV/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
     printf '%s\n' "$wanted" >$VENV/.lock-sha256
 fi
+
+# --- byte code ------------------------------------------------------------------------------------
+# Each command and each test that starts a process would compile what it loads again where Python may not
+# write: PYTHONDONTWRITEBYTECODE. What is compiled already is skipped.
+$VENV/bin/python -m compileall -q pipeline consumers stack loadtest
+
 say "ready"

@@ -1,9 +1,10 @@
-"""What tests share: the real stack, started once per run, and a pipeline process on it."""
+"""What tests share: the real stack, started once per run, and a pipeline process on it; how long to try."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from moving_shards import Moving, moving_shards, shard_databases
 from real_stack import Bench, open_bench
@@ -13,6 +14,11 @@ from loadtest.pipeline_process import PipelineProcess
 from pipeline.settings import Settings, load_settings
 from stack.launcher import StackConfig, down, reset, up
 from stack.status import StackStatus
+
+# How many examples a property is tried on where its test does not say. No deadline: a busy machine makes any
+# example slow, and the time-out of a test is there for what hangs.
+hypothesis.settings.register_profile("push", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300)
 
 
 @pytest.fixture(scope="session")
