@@ -152,8 +152,19 @@ def test_everything_that_is_named_is_there() -> None:
         sources = [volume.partition(":")[0] for volume in service.get("volumes", [])]
         assert {source for source in sources if not source.startswith("./")} <= set(document["volumes"]), name
         assert set(service.get("depends_on", {})) <= set(SERVICES), name
+        assert all((ROOT / source).is_dir() for source in sources if source.startswith("./")), name
     for config in document["configs"].values():
         assert (ROOT / config["file"]).is_file(), config
+
+
+def test_grafana_looks_for_dashboards_where_they_are_mounted() -> None:
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    assert mounts["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
+    (provider,) = read_yaml((provisioning / "dashboards/postorder.yml").read_text())[0]["providers"]
+    assert mounts["./deploy/grafana/dashboards"] == provider["options"]["path"]
+    (source,) = read_yaml((provisioning / "datasources/prometheus.yml").read_text())[0]["datasources"]
+    assert source["url"] == "http://prometheus:9090"
 
 
 def test_no_secret_and_no_config_is_left_unused() -> None:

