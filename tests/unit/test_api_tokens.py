@@ -206,6 +206,14 @@ def test_what_is_no_token_is_refused(what: str) -> None:
     assert time.process_time() - began < 1
 
 
+def test_a_good_token_that_is_longer_than_any_of_ours_is_refused() -> None:
+    head, claims, _ = token().split(".")
+    spaces = b" " * TOKEN_CHARS_MAX
+    body = f"{head}.{base64url(base64.urlsafe_b64decode(claims + '==') + spaces)}"
+    with pytest.raises(TokenError, match="malformed"):
+        read(f"{body}.{signature(body, SECRET)}")
+
+
 def test_claims_that_are_no_object() -> None:
     body = f"{encoded({'alg': 'HS256', 'typ': 'JWT', 'kid': key_id(SECRET)})}.{base64url(b'[]')}"
     with pytest.raises(TokenError):
