@@ -11,32 +11,32 @@ from consumers.customer_updated import customer_updated_consumer
 from consumers.intake import intake_services
 from consumers.invoice_generated import invoice_generated_consumer
 from consumers.knobs import Knobs, Steering
+from consumers.late_shards import LateShards
+from consumers.opening import Opening
 from consumers.ops.port import OpsPort
 from consumers.order_processed import order_processed_consumer
 from consumers.process_parts import ProcessParts, metric_counts
 from consumers.role_needs import require_ports, require_providers
 from consumers.roles import Role
 from consumers.tracing import tracing_of
-from pipeline.backoff import Backoff
 from pipeline.clock import Clock, SystemClock
 from pipeline.control.report_board import ReportBoard
 from pipeline.control.reporter import Reporter, this_process
-from pipeline.errors import PostorderError
 from pipeline.lifecycle import Service, Tasks, run_services
 from pipeline.observability.metrics import Metrics
-from pipeline.observability.readiness import Cause, Phase, Readiness
+from pipeline.observability.readiness import Phase, Readiness
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster, FindShard
 from pipeline.storage.ledger_watch import LedgerWatch
 from pipeline.storage.map_keeper import MapKeeper
 from pipeline.storage.outbox_news import OutboxNews
 from pipeline.storage.retention import Retention
-from pipeline.storage.schema_version import schema_versions
 from pipeline.storage.shard_watch import ShardWatch
 
 log = structlog.get_logger(__name__)
 
-_OPEN_RETRY = Backoff(base_s=0.5, ceiling_s=5.0)
+_LOOKERS = frozenset({Role.API})
+"""Roles of processes that go on without the shards that are away."""
 
 
 class Process:
@@ -64,8 +64,6 @@ class Process:
         self._clock: Clock = SystemClock()
         self._metrics = Metrics()
         self._readiness = Readiness()
-        self._readiness.checks.append(self._unopened)
-        self._away: dict[str, str] = {}
         self._cluster = Cluster(settings, find_shard)
         self._parts = ProcessParts(fields={"epoch": lambda: self._cluster.router.epoch})
         self._knobs = Knobs()
@@ -73,6 +71,8 @@ class Process:
         if steering is not None:
             self._parts.extra["allocator"] = steering.report
         self._stopping = asyncio.Event()
+        self._opening = Opening(self._cluster, self._stopping)
+        self._readiness.checks.append(self._opening.causes)
         self._is_signalled = False
         self._crashed = False
         self._tracing = tracing_of(
@@ -92,7 +92,7 @@ class Process:
         port = OpsPort(ops, self._metrics, self._readiness, roles=self._roles, tasks=self._new_tasks())
         port.start()
         try:
-            if not await self._open_cluster():
+            if not await self._opening.open(needs_all=self._roles != _LOOKERS):
                 return 0
             log.info("pipeline.started", roles=sorted(self._roles), shards=list(self._cluster.shards))
             drained = await run_services(
@@ -131,40 +131,6 @@ class Process:
     def _new_tasks(self) -> Tasks:
         return Tasks(self._on_crash)
 
-    async def _open_cluster(self) -> bool:
-        """Open every primary, waiting for those that are away. False when told to stop meanwhile."""
-        for shard in self._cluster:
-            attempt = 0
-            while not self._stopping.is_set():
-                try:
-                    await shard.primary.open()
-                except PostorderError as error:
-                    if not error.retryable:
-                        raise
-                    attempt += 1
-                    self._away[shard.name] = str(error)
-                    delay_s = _OPEN_RETRY.delay_s(attempt)
-                    log.warning("shard.unavailable", error=str(error), retry_in_s=round(delay_s, 2))
-                    await self._pause(delay_s)
-                else:
-                    self._away.pop(shard.name, None)
-                    break
-        if self._stopping.is_set():
-            return False
-        await schema_versions(self._cluster)
-        await self._cluster.load_map()
-        return True
-
-    def _unopened(self) -> list[Cause]:
-        return [Cause("primary", error, what=shard) for shard, error in list(self._away.items())]
-
-    async def _pause(self, delay_s: float) -> None:
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass  # the ordinary case: nobody asked to stop
-
     def _services(self) -> list[Service]:
         """Return the services of the roles, most downstream first."""
         sends = Role.NOTIFICATIONS in self._roles
@@ -200,7 +166,8 @@ class Process:
         services += self._steered()
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
         watch = self._shard_watch(counts=sends)
-        return [*([tracing.service] if tracing else []), self._reporter(), watch, keeper, *services]
+        late = LateShards(self._cluster, clock=self._clock, tasks=self._new_tasks())
+        return [*([tracing.service] if tracing else []), self._reporter(), watch, keeper, late, *services]
 
     def _reporter(self) -> Reporter:
         return Reporter(

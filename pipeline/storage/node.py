@@ -84,6 +84,11 @@ class Node:
         size, idle = (self._pool.get_size(), self._pool.get_idle_size()) if self._pool else (0, 0)
         return f"Node({self.name} at {self.address}, {size} connections, {idle} idle)"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether connections are lent; the server may be away all the same."""
+        return self._pool is not None
+
     def connections(self) -> tuple[int, int, int]:
         """Return how many connections are lent, how many are idle, and how many there may be."""
         size, idle = (self._pool.get_size(), self._pool.get_idle_size()) if self._pool else (0, 0)

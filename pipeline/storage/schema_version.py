@@ -1,13 +1,12 @@
 """Which migrations each shard has, and whether that fits this program and the other shards."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
 from pipeline.errors import MigrationError, SchemaVersionError
-from pipeline.storage.cluster import Cluster
 from pipeline.storage.migration_files import Migration, is_contract, read_migrations
 from pipeline.storage.node import Node
 from pipeline.storage.shard import Shard
@@ -61,12 +60,12 @@ async def schema_state(shard: Shard, migrations: Sequence[Migration]) -> SchemaS
     )
 
 
-async def schema_states(cluster: Cluster, migrations: Sequence[Migration]) -> list[SchemaState]:
+async def schema_states(shards: Iterable[Shard], migrations: Sequence[Migration]) -> list[SchemaState]:
     """Read the state of every shard, all at once. The primaries must be open."""
-    return await asyncio.gather(*(schema_state(shard, migrations) for shard in cluster))
+    return await asyncio.gather(*(schema_state(shard, migrations) for shard in shards))
 
 
-async def schema_versions(cluster: Cluster, migrations: Sequence[Migration] = ()) -> dict[str, int]:
+async def schema_versions(shards: Iterable[Shard], migrations: Sequence[Migration] = ()) -> dict[str, int]:
     """Return each shard's schema version, once all are level and this program can work with it.
 
     Anything but a migration asks this before it begins. `migrations` are those that ship with the program,
@@ -74,7 +73,7 @@ async def schema_versions(cluster: Cluster, migrations: Sequence[Migration] = ()
     differ, an applied migration was changed since, or a newer program took away something.
     """
     migrations = migrations or read_migrations()
-    states = await schema_states(cluster, migrations)
+    states = await schema_states(shards, migrations)
     last = migrations[-1].number
     for state in states:
         if state.pending:
