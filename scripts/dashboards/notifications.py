@@ -3,8 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.boards import board
+from dashboards.feedback import spend, what_comes_back
 from dashboards.panels import (
-    BAD_ABOVE_ZERO,
     CHANNEL,
     GREEN,
     NS,
@@ -14,7 +14,6 @@ from dashboards.panels import (
     Row,
     graph,
     increase,
-    number,
     p,
     rate,
     states,
@@ -25,7 +24,7 @@ _SLOT = f'{NS}, slot=~"$slot"'
 
 def notifications() -> Dashboard:
     """Return the dashboard of sending."""
-    rows = [_out(), _due(), _providers(), _pools(), _unknown(), _words(), _spend()]
+    rows = [_out(), _due(), _providers(), _pools(), _unknown(), what_comes_back(), spend()]
     about = "Flow two: messages due, pools, providers, messages of unknown outcome, callbacks, spend."
     return board("notifications", "notifications", rows, about=about, variables=("channel", "slot"))
 
@@ -35,11 +34,12 @@ def _out() -> Row:
         "Messages",
         [
             graph(
-                "Receipts, by state",
+                "Claims and receipts",
                 Query(
                     rate("postorder_receipts_total", where=CHANNEL, by="channel, state"),
                     "{{channel}} {{state}}",
                 ),
+                Query(rate("postorder_claims_total", where=CHANNEL, by="channel"), "{{channel}} claimed"),
                 about="Messages in a second that a provider accepted or refused, or of which nobody knows.",
                 unit="ops",
                 width=8,
@@ -172,8 +172,8 @@ def _pools() -> Row:
             graph(
                 "Open receipts",
                 Query(f"sum by (channel) (postorder_open_receipts{{{CHANNEL}}})", "{{channel}}"),
-                about="Answered by a provider, not yet durable on the shard. Growing: a shard does not take "
-                "them.",
+                Query(increase("postorder_stale_receipts_total", where=CHANNEL), "of claims that were lost"),
+                about="Answered by a provider, not yet durable. Growing: a shard does not take them.",
                 width=8,
             ),
             graph(
@@ -217,86 +217,6 @@ def _unknown() -> Row:
                 about="Answers of providers to whether they have a message. cannot_tell again and again: a "
                 "person decides.",
                 width=8,
-            ),
-        ],
-    )
-
-
-def _words() -> Row:
-    return Row(
-        "What comes back",
-        [
-            graph(
-                "Accepted to delivered",
-                Query(p(0.5, "postorder_accepted_to_delivered_seconds", by="channel"), "{{channel}} median"),
-                Query(p(0.99, "postorder_accepted_to_delivered_seconds", by="channel"), "{{channel}} p99"),
-                about="As the provider's callbacks tell it.",
-                unit="s",
-                width=8,
-            ),
-            graph(
-                "Callbacks",
-                Query(rate("postorder_callbacks_total", by="kind, outcome"), "{{kind}} {{outcome}}"),
-                about="Requests in a second. not_genuine: a wrong token or base URL, or somebody who tries.",
-                unit="ops",
-                width=8,
-            ),
-            graph(
-                "Time to answer a callback, 99th percentile",
-                Query(p(0.99, "postorder_callback_seconds", by="kind"), "{{kind}}"),
-                about="Durable where it has to be. Twilio waits 15 s.",
-                unit="s",
-                width=8,
-            ),
-            graph(
-                "Status words",
-                Query(rate("postorder_status_words_total", by="outcome"), "{{outcome}}"),
-                about="What became of providers' words about messages. old: said before.",
-                unit="ops",
-                width=8,
-            ),
-            graph(
-                "Held back or refused by rules",
-                Query(
-                    increase("postorder_messages_ruled_total", where=CHANNEL, by="channel, rule"),
-                    "{{channel}} {{rule}}",
-                ),
-                about="Consent, STOP, bounces, caps, quiet hours, spend: docs/explanation/rules.md.",
-                width=8,
-            ),
-            graph(
-                "Recipients taken off",
-                Query(
-                    increase("postorder_opt_outs_total", where=CHANNEL, by="channel, why"),
-                    "{{channel}} {{why}}",
-                ),
-                about="By what a provider or a bounce said.",
-                width=8,
-            ),
-        ],
-    )
-
-
-def _spend() -> Row:
-    return Row(
-        "Spend",
-        [
-            graph(
-                "SMS segments per minute",
-                Query(
-                    "60 * " + rate("postorder_sms_segments_total", by="calling_code"),
-                    "+{{calling_code}}",
-                ),
-                about="What the provider bills: segments accepted, or perhaps so, by country.",
-                width=18,
-            ),
-            number(
-                "Countries held",
-                Query(f"count(max by (calling_code) (postorder_spend_held{{{NS}}}) == 1) or vector(0)"),
-                about="SMS wait because the last hour's reached a limit of rules.spend_….",
-                width=6,
-                height=8,
-                steps=BAD_ABOVE_ZERO,
             ),
         ],
     )

@@ -41,7 +41,15 @@ def _which() -> Row:
                 Query(f"min by (instance) (postorder_ready{{{_ONE}}})", "{{instance}}"),
                 about="What /readyz answers.",
                 words={"0": ("not ready", RED), "1": ("ready", GREEN)},
+                width=6,
                 height=8,
+            ),
+            graph(
+                "Why not ready",
+                Query(f"sum by (instance, cause) (postorder_not_ready{{{_ONE}}})", "{{instance}} {{cause}}"),
+                about="Causes that /readyz names: starting, draining, broker, primary.",
+                width=6,
+                steps=((1, YELLOW),),
             ),
             rows_of(
                 "Versions",
