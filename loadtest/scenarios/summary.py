@@ -57,9 +57,10 @@ def print_summary(report: Report, console: Console) -> None:
 
 
 def _limits(report: Report, console: Console) -> None:
-    table = Table("component", title="The limit of each component, by its CPU", title_justify="left")
-    for name in ("µs an order", *AT_LIMIT):
-        table.add_column(name, justify="right")
+    title = "The limit of each component by its CPU; orders to mails: a minute"
+    table = Table("component", title=title, title_justify="left")
+    for name in ("µs/order", *(head.removesuffix("/min") for head in AT_LIMIT)):
+        table.add_column(name, justify="right", no_wrap=True)
     for limit in report.limits:
         values = (f"{value:,.0f}" if value else "-" for value in at_limit(limit))
         table.add_row(limit.component, f"{limit.cpu_us_per_order:,.0f}", *values)
