@@ -15,6 +15,8 @@ class IntakeMetrics:
 
     def __init__(self, registry: MetricRegistry) -> None:
         registry.section("Intake")
+        # These four together: a scrape reads one metric after the other while events go on, and what came in
+        # is to be what became of it (postorder:intake:difference).
         self.received = registry.tally(
             "postorder_events_received",
             "Events taken in: order, invoice, customer, quarantine (no valid event)",
@@ -25,6 +27,10 @@ class IntakeMetrics:
             "postorder_events",
             "Events settled: orders, invoices, customers, duplicates, quarantined",
             "outcome",
+        )
+        self.buffered = registry.gauge("postorder_buffered_events", "Events between broker and shards")
+        self.parked = registry.counter(
+            "postorder_parked", "Events given back to the broker to return later", "shard"
         )
         self.quarantined = registry.counter(
             "postorder_quarantined",
@@ -57,13 +63,9 @@ class IntakeMetrics:
             "From the event's CloudEvents time to its commit on primary and replica",
         )
         self.shard_events = registry.tally("postorder_shard_events", "Events settled, by shard", "shard")
-        self.parked = registry.counter(
-            "postorder_parked", "Events given back to the broker to return later", "shard"
-        )
         self._make_gauges(registry)
 
     def _make_gauges(self, registry: MetricRegistry) -> None:
-        self.buffered = registry.gauge("postorder_buffered_events", "Events between broker and shards")
         self.buffer_max = registry.gauge(
             "postorder_buffer_events_max",
             "Events between broker and shards at most; above it nothing is read from the broker",

@@ -56,6 +56,16 @@ def test_every_flow_is_counted() -> None:
     assert not [line for line in lines if line.partition("{")[0].partition(" ")[0].endswith("_created")]
 
 
+def test_what_has_to_add_up_is_read_at_one_moment() -> None:
+    names = [one.name for one in Metrics().registry.described]
+    assert names[:4] == [
+        "postorder_events_received_total",
+        "postorder_events_total",
+        "postorder_buffered_events",
+        "postorder_parked_total",
+    ]
+
+
 def test_both_formats_can_be_read() -> None:
     metrics = Metrics()
     metrics.provider_seconds.observe("twilio", 0.2)
