@@ -61,3 +61,7 @@ class ShardMetrics:
             "postorder_ledger_checked_timestamp_seconds",
             "When that was counted last, by the clock of the process that counts",
         )
+        self.ledger_check_interval = registry.gauge(
+            "postorder_ledger_check_interval_seconds",
+            "How often this process has it counted, by itself or by another one; 0: never",
+        )
