@@ -12,17 +12,22 @@ from pipeline.lifecycle import Tasks
 from pipeline.observability.metrics import Metrics
 from pipeline.storage.accounting import accounting_of
 from pipeline.storage.cluster import Cluster
-from pipeline.storage.node import translated
+from pipeline.storage.node import Node, translated
+from pipeline.storage.reader import ShardTotals, read_totals
 from pipeline.storage.watch_table import WATCH
 
 log = structlog.get_logger(__name__)
 
 LOCK: Final = 0x706F73746F726471
 """An advisory lock on the first shard's primary: who holds it counts."""
+_COUNT_MIN_S: Final = 60.0
 
 
 class LedgerWatch:
-    """A service. Mutable state: `_lead`, the connection that holds the lock while this process counts."""
+    """A service. A statement of a count may take as long as the pace is, and a minute at least.
+
+    Mutable state: `_lead`, the connection that holds the lock while this process counts.
+    """
 
     name = "ledger watch"
 
@@ -41,6 +46,7 @@ class LedgerWatch:
 
     async def start(self) -> None:
         """Begin; nothing is counted when the pace is 0."""
+        self._metrics.ledger_check_interval.set(self._every_s)
         if self._every_s:
             self._tasks.start(self._watch(), self.name)
 
@@ -78,13 +84,33 @@ class LedgerWatch:
         return leads
 
     async def _count(self) -> None:
-        totals = await asyncio.gather(*(shard.reader.totals() for shard in self._cluster))
+        answers = await asyncio.gather(
+            *(self._totals(shard.primary) for shard in self._cluster), return_exceptions=True
+        )  # none is left behind to count into the next time
+        totals = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            totals.append(answer)
         found, metrics = accounting_of(totals), self._metrics
         metrics.ledger_difference.labels("events").set(found.events_difference)
         metrics.ledger_difference.labels("effects").set(found.effects_difference)
         metrics.ledger_checked.set(self._clock.now().timestamp())
         if not found.balances:
             log.error("ledger.difference", events=found.events_difference, effects=found.effects_difference)
+
+    async def _totals(self, node: Node) -> ShardTotals:
+        """Read the tables through, on a connection of its own: that takes longer than any other statement.
+
+        In the pool its time-out would have every connection of the primary made anew.
+        """
+        connection = await node.dedicated_connection()
+        try:
+            with translated(f"{node.name} at {node.address}"):
+                await connection.execute(WATCH["end_with_client"])
+                return await read_totals(connection, timeout_s=max(self._every_s, _COUNT_MIN_S))
+        finally:
+            connection.terminate()
 
     def _let_go(self) -> None:
         lead, self._lead = self._lead, None

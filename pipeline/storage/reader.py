@@ -61,28 +61,8 @@ class ShardReader:
 
     async def totals(self) -> ShardTotals:
         """Return all figures of the shard from one snapshot, so that they add up while events flow."""
-        async with (
-            self._node.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            slots = await connection.fetch(STATUS["owned_slots"])
-            totals = await connection.fetchrow(STATUS["totals"])
-            sums = await connection.fetchrow(STATUS["intake_sums"])
-            receipts = await connection.fetch(STATUS["receipt_sums"])
-            effects = await connection.fetch(STATUS["effects_by_state"])
-            owed = await connection.fetchval(STATUS["owed"])
-            replicas = await connection.fetch(STATUS["replication"])
-        return ShardTotals(
-            slots=len(slots),
-            epoch=max((row["epoch"] for row in slots), default=0),
-            **{name: int(value) for name, value in totals.items()},
-            batch_sums={name: int(sums[name]) for name in _SUMS},
-            accepted={row["channel"]: int(row["accepted"]) for row in receipts},
-            per_min=_per_min(sums, receipts),
-            effects=[EffectCount(*row) for row in effects],
-            owed=int(owed),
-            replicas=[Replication(*row) for row in replicas],
-        )
+        async with self._node.connection() as connection:
+            return await read_totals(connection)
 
     async def intake_by_trigger(self) -> dict[str, tuple[int, int]]:
         """Return how many events and batches were committed, by what closed the batch."""
@@ -101,6 +81,32 @@ class ShardReader:
         async with self._node.connection() as connection:
             rows = await connection.fetch(STATUS["acceptance_latencies"], kind, since)
         return [row["latency_s"] for row in rows]
+
+
+async def read_totals(connection: Any, *, timeout_s: float | None = None) -> ShardTotals:
+    """Return all figures of a shard from one snapshot, by a connection of asyncpg's, whose errors it raises.
+
+    `timeout_s`: for each statement; None: as the connection has it.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        slots = await connection.fetch(STATUS["owned_slots"], timeout=timeout_s)
+        totals = await connection.fetchrow(STATUS["totals"], timeout=timeout_s)
+        sums = await connection.fetchrow(STATUS["intake_sums"], timeout=timeout_s)
+        receipts = await connection.fetch(STATUS["receipt_sums"], timeout=timeout_s)
+        effects = await connection.fetch(STATUS["effects_by_state"], timeout=timeout_s)
+        owed = await connection.fetchval(STATUS["owed"], timeout=timeout_s)
+        replicas = await connection.fetch(STATUS["replication"], timeout=timeout_s)
+    return ShardTotals(
+        slots=len(slots),
+        epoch=max((row["epoch"] for row in slots), default=0),
+        **{name: int(value) for name, value in totals.items()},
+        batch_sums={name: int(sums[name]) for name in _SUMS},
+        accepted={row["channel"]: int(row["accepted"]) for row in receipts},
+        per_min=_per_min(sums, receipts),
+        effects=[EffectCount(*row) for row in effects],
+        owed=int(owed),
+        replicas=[Replication(*row) for row in replicas],
+    )
 
 
 _SUMS = ("events", "orders", "invoices", "customers", "duplicates", "quarantined")

@@ -35,3 +35,7 @@ WHERE state = 'held'
 -- Held as long as the session lives, and taken again at each look: so one process counts, and another one takes over
 -- when it is gone.
 SELECT pg_try_advisory_lock($1) AND NOT pg_is_in_recovery();
+
+-- name: end_with_client
+-- A long statement ends soon after whoever asked has hung up.
+SET client_connection_check_interval = '5s';

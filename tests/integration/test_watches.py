@@ -1,9 +1,11 @@
 """What shards say of themselves on a real stack: pairs, what is due, quarantine, and whether it adds up."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import generate_latest
 from real_stack import Bench
@@ -24,6 +26,9 @@ QUARANTINE = """INSERT INTO quarantine (slot, quarantine_id, reason, detail, que
  headers, body)
 SELECT slot, gen_random_uuid(), 'malformed_json', '', 'order-processed', '', '', '{}', ''
 FROM shard_slot WHERE state = 'owned' LIMIT 1"""
+
+LOCKED = """SELECT EXISTS (SELECT FROM pg_stat_activity
+ WHERE wait_event_type = 'Lock' AND query LIKE '%FROM customers%') AS waiting"""
 
 
 class Watched:
@@ -127,3 +132,37 @@ async def test_one_process_counts_and_another_takes_over(bench: Bench) -> None:
             await leader.stop()
             await silent.until("postorder_ledger_difference", {**balanced, '{ledger="events"}': 4.0})
             assert counted.shown("postorder_ledger_difference") == {}
+
+
+async def test_a_count_may_take_longer_than_a_statement_and_leaves_the_pool_alone(bench: Bench) -> None:
+    storage = msgspec.structs.replace(bench.settings.storage, command_timeout_s=0.3)
+    metrics, cluster = Metrics(), Cluster(msgspec.structs.replace(bench.settings, storage=storage))
+    watched = Watched(bench, metrics)
+    for shard in cluster:
+        await shard.primary.open()
+    try:
+        async with cluster["shard0"].primary.connection() as lent:
+            before = lent.get_server_pid()
+        blocker = await bench.cluster["shard0"].primary.dedicated_connection()
+        try:
+            await blocker.execute("BEGIN; LOCK TABLE customers")  # until then no count ends
+            async with running(lambda **given: LedgerWatch(cluster, every_s=30.0, **given), metrics):
+
+                async def waits() -> bool:
+                    [row] = await bench.rows(LOCKED, shard="shard0")
+                    return bool(row["waiting"])
+
+                await bench.until_true(waits)
+                await asyncio.sleep(2 * storage.command_timeout_s)
+                assert watched.shown("postorder_ledger_difference") == {}
+                await blocker.execute("COMMIT")
+                await watched.until(
+                    "postorder_ledger_difference", {'{ledger="events"}': 0.0, '{ledger="effects"}': 0.0}
+                )
+                assert watched.shown("postorder_ledger_check_interval_seconds") == {"": 30.0}
+        finally:
+            blocker.terminate()
+        async with cluster["shard0"].primary.connection() as lent:
+            assert lent.get_server_pid() == before
+    finally:
+        await cluster.close()
