@@ -242,8 +242,8 @@ def _limits(report: Report) -> str:
     ]
     heads = ("component", "µs of CPU per order", "cores it can use", *AT_LIMIT)
     note = (
-        "<p>If it had those cores for itself, at this run's mix of work; the lowest first. Small batches cost "
-        "more, so that what a light load shows is less than what could be done.</p>"
+        "<p>If it had those cores for itself, at this run's mix of work; the lowest first. Small batches "
+        "cost more, so that what a light load shows is less than what could be done.</p>"
     )
     return f"<h2>The limit of each component, by its CPU</h2>{note}{_table(heads, rows)}"
 
