@@ -131,4 +131,5 @@ class Supervisor:
         self._stopping.set()
 
     def _count_up(self) -> int:
-        return sum(worker.word is not None for worker in self._running.values())
+        # Called by the ops port's thread: workers come and go meanwhile.
+        return sum(worker.word is not None for worker in list(self._running.values()))

@@ -254,3 +254,19 @@ def test_the_kernel_ends_a_process_whose_parent_ends() -> None:
         pid = int(process.stdout.readline())
         process.kill()
         until_gone([pid])
+
+
+def test_workers_come_and_go_while_a_scrape_counts_them() -> None:
+    """The ops port's thread counts; here the second worker goes as soon as the first was looked at."""
+    metrics = AllocatorMetrics(MetricRegistry())
+    running: dict[str, Any] = Supervisor(Crew.worker, metrics)._running  # type: ignore[arg-type]
+
+    class Seen:
+        @property
+        def word(self) -> object:
+            running.pop("second", None)
+            return object()
+
+    running |= {"first": Seen(), "second": Seen()}
+    page, _ = metrics.registry.page("")
+    assert b'postorder_allocator_workers{state="running"} 2.0' in page
