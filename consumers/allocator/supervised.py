@@ -118,7 +118,7 @@ class Obedience:
         while True:
             knobs = self._knobs
             word = WorkerWord(
-                readings=read(self._metrics.registry), prefetch=knobs.prefetch, batch_max=knobs.batch_max
+                readings=read(self._metrics), prefetch=knobs.prefetch, batch_max=knobs.batch_max
             )
             self._link.tell(word)
             await self._clock.sleep(WORD_S)

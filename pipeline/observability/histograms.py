@@ -47,6 +47,10 @@ class LatencyHistogram(Collector):
         bounds = [*map(str, self._buckets_s), "+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum_s
 
+    def totals(self) -> tuple[int, float]:
+        """Return how many values there were, and their sum in seconds."""
+        return sum(self._counts), self._sum_s
+
     def collect(self) -> Iterator[Metric]:
         """Return the histogram as the library's."""
         buckets, sum_s = self.read()
@@ -76,6 +80,11 @@ class LatencyByLabel(Collector):
             histogram = LatencyHistogram(self._name, self._documentation, self._buckets_s)
             self._histograms[value] = histogram
         return histogram
+
+    def totals(self) -> tuple[int, float]:
+        """Return how many values there were under all labels, and their sum in seconds."""
+        found = [histogram.totals() for histogram in list(self._histograms.values())]
+        return sum(count for count, _ in found), sum(sum_s for _, sum_s in found)
 
     def collect(self) -> Iterator[Metric]:
         """Return the histograms as one of the library's."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry
+from pipeline.observability.metrics import Metrics
 
 NAMES: Final = (
     "postorder_events_total",
@@ -13,8 +13,6 @@ NAMES: Final = (
     "postorder_prefetch_deliveries",
     "postorder_batch_events_sum",
     "postorder_batch_events_count",
-    "postorder_write_seconds_sum",
-    "postorder_write_seconds_count",
     "postorder_pool_waiting",
     "postorder_slot_limit",
     "postorder_slot_in_flight",
@@ -23,10 +21,14 @@ NAMES: Final = (
 )
 
 
-def read(registry: CollectorRegistry) -> dict[str, float]:
-    """Return the readings: by name, without the prefix, and the values of labels: `lane_events{shard0}`."""
-    found = {}
-    for metric in registry.restricted_registry(NAMES).collect():
+def read(metrics: Metrics) -> dict[str, float]:
+    """Return the readings: by name, without the prefix, and the values of labels: `lane_events{shard0}`.
+
+    The event loop waits for it, once a second: of the histogram of each shard only what all come to.
+    """
+    count, sum_s = metrics.write_seconds.totals()
+    found: dict[str, float] = {"write_seconds_count{}": count, "write_seconds_sum{}": sum_s}
+    for metric in metrics.registry.restricted_registry(NAMES).collect():
         for sample in metric.samples:
             labels = ",".join(sample.labels[name] for name in sorted(sample.labels))
             found[f"{sample.name.removeprefix('postorder_')}{{{labels}}}"] = sample.value

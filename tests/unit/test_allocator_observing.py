@@ -155,8 +155,20 @@ def test_readings_are_named_by_the_values_of_their_labels() -> None:
     metrics.events.labels("orders").inc(3)
     metrics.events.labels("duplicates").inc(4)
     metrics.held_back.labels("sms", "rate_limited").inc(2)
-    found = read(metrics.registry)
+    found = read(metrics)
     assert labelled(found, "events_total") == {"orders": 3, "duplicates": 4}
     assert total(found, "events_total") == 7
     assert labelled(found, "held_back_total") == {"sms,rate_limited": 2}
     assert total(found, "no_such") == 0
+
+
+def test_what_transactions_took_is_read_without_a_look_at_each_bucket_of_each_shard() -> None:
+    """Four hundred shards have 6,300 of them: reading each took 0.15 s of every second from the event loop."""
+    metrics = Metrics()
+    for shard in range(400):
+        metrics.write_seconds.observe(f"shard{shard}", 0.5)
+    metrics.write_seconds.observe("shard0", 1.5)
+    found = {name: value for name, value in read(metrics).items() if name.startswith("write_seconds")}
+    assert found == {"write_seconds_count{}": 401, "write_seconds_sum{}": 201.5}
+    metrics.write_seconds.collect = lambda: pytest.fail("all buckets were read")  # type: ignore[method-assign]
+    read(metrics)
