@@ -163,7 +163,7 @@ def test_readings_are_named_by_the_values_of_their_labels() -> None:
 
 
 def test_what_transactions_took_is_read_without_a_look_at_each_bucket_of_each_shard() -> None:
-    """Four hundred shards have 6,300 of them: reading each took 0.15 s of every second from the event loop."""
+    """400 shards have 6,300 of them: reading each took 0.15 s of every second from the event loop."""
     metrics = Metrics()
     for shard in range(400):
         metrics.write_seconds.observe(f"shard{shard}", 0.5)
