@@ -20,11 +20,11 @@ _NO_WAITING = {"POSTORDER_NOTIFICATIONS_GRACE_WINDOW_S": "0"}
 _EAGER = {
     f"POSTORDER_ALLOCATOR_{name}": value
     for name, value in {
-        "WORKERS_MAX": "3",
+        "WORKERS_MAX": "2",
         "PREFETCH_MIN": "2000",
         "BACKLOG_S": "0.5",
-        "CPU_HIGH": "0.25",
-        "CPU_LOW": "0.12",
+        "CPU_HIGH": "0.35",
+        "CPU_LOW": "0.15",
         "MACHINE_HIGH": "1.0",
         "GROW_AFTER_S": "4",
         "SHRINK_AFTER_S": "12",
@@ -236,14 +236,15 @@ _ALL = (
     ),
     Scenario(
         name="allocator",
-        purpose="--workers auto under more load than one worker takes, then little: it settles both times",
+        purpose="--workers auto: a backlog that keeps a worker busy, then load, then little: it settles",
         rate_per_s=4000,
         phases=(
-            Phase(name="warm-up", seconds=10, load=0.1, measured=False),
-            Phase(name="rise", seconds=40, load=2),
-            Phase(name="hold", seconds=40, load=2),
-            Phase(name="fall", seconds=60, load=0.1),
-            Phase(name="rest", seconds=30, load=0.1),
+            # What keeps one thread busy for long, and leaves CPU for another, is a backlog alone.
+            Phase(name="pile-up", seconds=30, load=1.5, faults=(PartHeld(part=Part.INTAKE),)),
+            Phase(name="rise", seconds=25, load=0.25),
+            Phase(name="hold", seconds=35),
+            Phase(name="fall", seconds=40, load=0.01),
+            Phase(name="rest", seconds=25, load=0.01),
         ),
         parts=(Part.INTAKE,),
         allocated=(Part.INTAKE,),
