@@ -31,6 +31,8 @@ def speak() -> None:
     while True:
         lines.write(json.dumps({"readings": {}, "prefetch": 1, "batch_max": 1}).encode() + b"\n")
         lines.flush()
+        if plan.get("hangs"):
+            os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(0.05)
 
 

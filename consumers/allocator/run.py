@@ -35,6 +35,7 @@ _QUEUES: Final = {
 }
 _FLOW: Final = frozenset({*_QUEUES, Role.NOTIFICATIONS})
 _KILL_AFTER_S: Final = 5.0  # beyond the drain: a worker that is over its own time-out has hung
+_HANGS_AFTER_S: Final = 60.0  # beyond the drain, in which a worker says nothing
 _BEAT_S: Final = 0.5
 _STALLED_S: Final = 10.0  # its event loop does next to nothing
 _PORT_MAX: Final = 65_535
@@ -131,6 +132,7 @@ class SupervisorProcess:
             config=self._config,
             environment=environment_of(number, self._settings.ops.metrics_port),
             stop_s=self._settings.ops.drain_timeout_s + _KILL_AFTER_S,
+            silent_s=self._settings.ops.drain_timeout_s + _HANGS_AFTER_S,
         )
         return Worker(spec, clock=self._clock, on_ended=on_ended)
 

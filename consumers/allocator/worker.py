@@ -30,16 +30,23 @@ log = structlog.get_logger(__name__)
 
 RESTART: Final = Backoff(base_s=0.5, ceiling_s=30.0)
 _STEADY_S: Final = 60.0  # who ran for so long did not fail at the start
+LOOK_S: Final = 5.0
+_LOOKS: Final = 3  # a supervisor that was stopped itself reads what has come meanwhile first
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is started with. `environment`: over the supervisor's. `stop_s`: then it is killed."""
+    """What a worker is started with. `environment`: over the supervisor's.
+
+    `stop_s`: who was told to end and has not by then is killed. `silent_s`: so is who has spoken and says
+    nothing any more for so long.
+    """
 
     number: int
     roles: tuple[str, ...]
     config: Path
     environment: dict[str, str]
     stop_s: float
+    silent_s: float = 60.0
     program: tuple[str, ...] = ("-m", "consumers.allocator.worker_main")
 
 
@@ -170,12 +177,16 @@ class Worker:
         )
 
     async def _until_ended(self, child: Child) -> int:
-        """Return the exit status; kill the process if it was told to stop and does not end in time."""
+        """Return the exit status; kill the process if it hangs, or was told to stop and does not in time."""
         ending = asyncio.create_task(child.wait())
         try:
             stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            hanging = asyncio.create_task(self._until_silent())
+            await asyncio.wait({ending, stopping, hanging}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
+            if not hanging.cancel() and not ending.done():
+                log.error("worker.hangs", worker=self.number, pid=child.pid)
+                child.kill()
             if not ending.done():
                 await asyncio.wait({ending}, timeout=self._spec.stop_s)
             if not ending.done():
@@ -185,6 +196,14 @@ class Worker:
         except asyncio.CancelledError:
             self.kill()
             raise
+
+    async def _until_silent(self) -> None:
+        """Return when a process that has spoken must hang: nobody else looks at the health of a worker."""
+        looks = 0
+        while looks < _LOOKS:
+            await self._clock.sleep(LOOK_S)
+            silent_s = self._clock.monotonic() - self.heard_at_s
+            looks = looks + 1 if self.word is not None and silent_s > self._spec.silent_s else 0
 
     async def _listen(self, ours: socket.socket) -> None:
         ours.setblocking(False)  # noqa: FBT003  # the library's signature
