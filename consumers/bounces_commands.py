@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from consumers.audited import audited
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
 from consumers.mailboxes import Mailbox
 from consumers.resharding import opened
@@ -43,19 +44,31 @@ def read(
 
 
 async def _read(settings: Settings, find_shard: FindShard, mailbox: Mailbox, *, follow: bool) -> Counter[str]:
-    clock, outcomes = SystemClock(), Counter[str]()
     async with opened(settings, find_shard) as cluster:
-        recipients = Recipients(cluster, clock=clock)
-        book = BounceBook(cluster, recipients, domains=message_id_domains(settings), clock=clock)
-        while True:
-            try:
-                for mail in mailbox.unread():
-                    outcomes.update(await book.take(mail))
-                    outcomes["mails"] += 1
-            except PostorderError as error:
-                if not (follow and error.retryable):
-                    raise
-                typer.echo(f"postorder: {error}: reading goes on in {_LOOK_S:g} s", err=True)
-            if not follow:
-                return outcomes
-            await asyncio.sleep(_LOOK_S)
+        recipients = Recipients(cluster, clock=SystemClock())
+        book = BounceBook(cluster, recipients, domains=message_id_domains(settings), clock=SystemClock())
+        if follow:  # a listener as the public one is: what it changes says why by itself
+            return await _follow(mailbox, book)
+        async with audited(cluster, "bounces.read", "a mailbox") as action:
+            outcomes = await _take(mailbox, book, Counter())
+            action.detail = ", ".join(f"{outcome}: {count}" for outcome, count in sorted(outcomes.items()))
+        return outcomes
+
+
+async def _follow(mailbox: Mailbox, book: BounceBook) -> Counter[str]:
+    outcomes = Counter[str]()
+    while True:
+        try:
+            await _take(mailbox, book, outcomes)
+        except PostorderError as error:
+            if not error.retryable:
+                raise
+            typer.echo(f"postorder: {error}: reading goes on in {_LOOK_S:g} s", err=True)
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _take(mailbox: Mailbox, book: BounceBook, outcomes: Counter[str]) -> Counter[str]:
+    for mail in mailbox.unread():
+        outcomes.update(await book.take(mail))
+        outcomes["mails"] += 1
+    return outcomes

@@ -58,6 +58,8 @@ async def test_what_was_said_of_recipients_decides_what_is_sent(
         mailbox.write_text(BOUNCE.format(recipient=ADDRESS, message_id=message_id))
         read = postorder("bounces", "read", str(mailbox), *config)
         assert read.stdout.split("\n")[:3] == ["applied: 1", "mails: 1", "taken_off: 1"]
+        record = await last_done(bench.cluster, "bounces.read")
+        assert record.detail == "applied: 1, mails: 1, taken_off: 1"
         assert (await states("o-1"))["email"][0] == "undelivered"
         row = json.loads(postorder("recipients", "show", ADDRESS, "--json", *config).stdout)
         assert (row["state"], row["reason"], row["channel"]) == ("out", "bounce:5.1.1", "email")
