@@ -34,18 +34,14 @@ async def asked(site: Site, url: str, folder: Path, *, examples: int, phases: st
     assert status == 0, said
 
 
-async def test_a_few_requests_of_each_kind(tmp_path: Path) -> None:
-    async with running_site(**RELAYS) as site, signing_gateway(site) as url:
-        await asked(site, url, tmp_path, examples=3, phases="fuzzing", timeout_s=60)
-
-
 @pytest.mark.contract
 @pytest.mark.timeout(600)
 async def test_many_requests_that_are_genuine(tmp_path: Path) -> None:
     async with running_site(**RELAYS, webhooks={"rate_per_s": 10_000.0, "burst": 10_000}) as site:
         async with signing_gateway(site) as url:
             await asked(site, url, tmp_path, examples=100, phases="coverage,fuzzing", timeout_s=560)
-        assert site.taken.words == [] or all(word.slot == 77 for word in site.taken.words)
+        taken = site.taken
+        assert all((taken.words, taken.recipients, taken.unsubscribed, taken.bounces))  # it got that far
 
 
 @pytest.mark.contract
