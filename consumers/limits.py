@@ -37,7 +37,7 @@ def checked(settings: Settings, key: str, value: float | None) -> LimitRange:
     ranges = ranges_of(settings)
     found = ranges.get(key)
     if found is None:
-        raise SettingsError([f"KEY: {key!r} is no limit: choose from {', '.join(ranges)}"])
+        raise _unknown(key, ranges)
     if value is not None and not found.floor <= value <= found.ceiling:
         bounds = f"from {found.floor:g} to {found.ceiling:g} {found.unit}, by the settings"
         raise SettingsError([f"VALUE: {key} goes {bounds}, not {value:g}"])
@@ -78,11 +78,22 @@ async def set_limit(settings: Settings, key: str, value: float, for_s: float | N
 
 
 async def remove_limit(settings: Settings, key: str) -> Written:
-    """Have the settings count again, on record. A key that the settings no longer know is removed as well."""
-    async with reachable(settings) as cluster, audited(cluster, "limits.remove", key) as action:
-        written = await LimitBoard(cluster, SystemClock()).remove(key, by=operator())
-        action.detail = _where(written)
+    """Have the settings count again, on record. A key that the settings no longer know is removed as well.
+
+    Raises SettingsError for one that was never set either.
+    """
+    async with reachable(settings) as cluster:
+        board, ranges = LimitBoard(cluster, SystemClock()), ranges_of(settings)
+        if key not in ranges and key not in await board.survey():
+            raise _unknown(key, ranges)
+        async with audited(cluster, "limits.remove", key) as action:
+            written = await board.remove(key, by=operator())
+            action.detail = _where(written)
     return written
+
+
+def _unknown(key: str, ranges: dict[str, LimitRange]) -> SettingsError:
+    return SettingsError([f"KEY: {key!r} is no limit: choose from {', '.join(ranges)}"])
 
 
 def _where(written: Written) -> str:

@@ -78,5 +78,12 @@ async def test_what_cannot_be_set_is_refused_with_what_can(bench: Bench, setting
         done = postorder("limits", "set", key, value, *config)
         assert done.returncode == 2
         assert problem in done.stderr
+    for arguments, problem in (
+        (("set", "twilio.concurrency", "8", "--for-s", "nan"), "Invalid value for '--for-s'"),
+        (("remove", "nobody.rate_per_s"), "'nobody.rate_per_s' is no limit: choose from twilio.concurrency"),
+    ):
+        done = postorder("limits", *arguments, *config)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert problem in done.stderr
     assert lines("audit", config=settings_file) == before
     assert await bench.rows("SELECT 1 FROM limit_override WHERE key LIKE 'nobody%'") == []
