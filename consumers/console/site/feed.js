@@ -90,7 +90,7 @@ export class Feed {
       }
       throw new Problem(0, "the stream broke off");
     } catch (error) {
-      if (!ending.signal.aborted) throw error;
+      if (!ending.signal.aborted) throw error instanceof Problem ? error : new Problem(0, "the stream broke off");
       if (ending.signal.reason !== HIDDEN) throw ending.signal.reason;
     } finally {
       clearTimeout(timer);
