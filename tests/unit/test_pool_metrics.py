@@ -40,6 +40,14 @@ async def test_limits_calls_and_times_by_slot() -> None:
     assert after['postorder_slot_in_flight{slot="twilio"}'] == 0
 
 
+async def test_a_limit_that_an_operator_set_is_the_ceiling() -> None:
+    metrics = Metrics()
+    slots, _ = made(VirtualClock(), metrics)
+    assert shown(metrics)['postorder_slot_ceiling{slot="twilio"}'] == 8
+    slots.slots[0].limit_to(concurrency=5, rate_per_s=0.0)
+    assert shown(metrics)['postorder_slot_ceiling{slot="twilio"}'] == 5
+
+
 async def test_circuits_and_what_was_held_back() -> None:
     clock, metrics = VirtualClock(), Metrics()
     slots, providers = made(clock, metrics)

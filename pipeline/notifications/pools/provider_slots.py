@@ -163,7 +163,7 @@ def _first_choice(ready: list[ProviderSlot]) -> list[ProviderSlot]:
 
 def _publish_slot(slot: ProviderSlot, metrics: PoolMetrics) -> None:
     metrics.slot_limit.labels(slot.name).set_function(lambda: slot.limit.limit)
-    metrics.slot_ceiling.labels(slot.name).set(slot.limit.ceiling)
+    metrics.slot_ceiling.labels(slot.name).set_function(lambda: slot.limit.ceiling)
     metrics.slot_in_flight.labels(slot.name).set_function(lambda: slot.in_flight)
     metrics.slot_circuit.labels(slot.name).set_function(lambda: slot.breaker.circuit)
 
