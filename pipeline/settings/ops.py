@@ -18,7 +18,7 @@ class OpsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ledger_check_s: Annotated[
         float,
         msgspec.Meta(ge=0, le=30 * 86_400),
-        about("how often the tables are read through to see whether they add up; so long it may take; 0: never"),
+        about("how often the tables are read through to see whether they add up, and the time-out; 0: never"),
     ] = 300.0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], about("least severe to log")] = "info"
     log_format: Annotated[Literal["auto", "json", "console"], about("auto: console on a terminal")] = "auto"
