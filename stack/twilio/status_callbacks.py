@@ -13,14 +13,13 @@ from itertools import count
 from typing import Final
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from stack.standin.fault_plan import draw_seconds
 from stack.standin.turnstile import Turnstile
 from stack.twilio.behaviour import Conduct
 from stack.twilio.messages import Message
+from stack.twilio.poster import Poster
 from stack.twilio.signature import SIGNATURE_HEADER, sign
 
 PENDING_MAX: Final = 500_000
@@ -29,6 +28,11 @@ PENDING_MAX: Final = 500_000
 POSTS_AT_A_TIME_MAX: Final = 192
 _SERVER_ERROR: Final = 500
 _REDIRECT: Final = 300
+_HEADERS: Final = {
+    "User-Agent": "TwilioProxy/1.1",
+    "Accept": "*/*",
+    "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+}
 
 
 class Callback(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +56,7 @@ class CallbackSender:
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(POSTS_AT_A_TIME_MAX)
         self._posts: set[asyncio.Task[None]] = set()
-        self._session: aiohttp.ClientSession | None = None
+        self._poster = Poster()
         self._runner: asyncio.Task[None] | None = None
 
     @property
@@ -78,10 +82,6 @@ class CallbackSender:
 
     def start(self) -> None:
         """Begin to post."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=POSTS_AT_A_TIME_MAX),
-            headers={"User-Agent": "TwilioProxy/1.1"},
-        )
         self._runner = asyncio.create_task(self._run(), name="status-callbacks")
 
     async def stop(self) -> None:
@@ -90,8 +90,7 @@ class CallbackSender:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        self._poster.close()
 
     async def _run(self) -> None:
         while True:
@@ -143,19 +142,9 @@ class CallbackSender:
         return "failed"
 
     async def _post(self, callback: Callback, token: str, timeout_s: float) -> int | None:
-        assert self._session is not None
         url = callback.url.partition("#")[0]  # the rest overrides how Twilio connects, and is not signed
+        headers = {**_HEADERS, SIGNATURE_HEADER: sign(token, url, callback.params)}
         try:
-            async with self._session.post(
-                URL(url, encoded=True),  # the receiver signs what it was called with, to the byte
-                data=urlencode(callback.params).encode(),
-                headers={
-                    "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
-                    SIGNATURE_HEADER: sign(token, url, callback.params),
-                },
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
-                allow_redirects=False,
-            ) as response:
-                return response.status
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return await self._poster.post(url, urlencode(callback.params).encode(), headers, timeout_s)
+        except (TimeoutError, OSError, ValueError):
             return None
