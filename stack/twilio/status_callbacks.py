@@ -23,8 +23,8 @@ from stack.twilio.poster import Poster
 from stack.twilio.signature import SIGNATURE_HEADER, sign
 
 PENDING_MAX: Final = 500_000
-# An answer takes as long as a transaction, under load tenths of a second: with 64 at a time no more than 150
-# were posted a second at 0.4 s, and the rest waited here. Fewer than what the composition's nginx takes.
+# An answer takes as long as a transaction, under load tenths of a second: at 0.4 s, 64 at a time would be 160 a
+# second, and the rest would wait here. Fewer than what the composition's nginx takes from one address.
 POSTS_AT_A_TIME_MAX: Final = 192
 _SERVER_ERROR: Final = 500
 _REDIRECT: Final = 300
