@@ -23,7 +23,7 @@ from stack.twilio.poster import Poster
 from stack.twilio.signature import SIGNATURE_HEADER, sign
 
 PENDING_MAX: Final = 500_000
-# An answer takes as long as a transaction, under load tenths of a second: at 0.4 s, 64 at a time would be 160 a
+# An answer takes as long as a transaction, under load tenths of a second: at 0.4 s, 64 at a time are 160 a
 # second, and the rest would wait here. Fewer than what the composition's nginx takes from one address.
 POSTS_AT_A_TIME_MAX: Final = 192
 _SERVER_ERROR: Final = 500
