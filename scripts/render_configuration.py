@@ -18,8 +18,8 @@ HEAD = """# Configuration
 One TOML file, found by `--config`, `POSTORDER_CONFIG`, `./postorder.toml`, or, for the local stack,
 `./var/stack/postorder.toml`. The environment overrides it: key `prefetch` of section `[amqp]` is
 `POSTORDER_AMQP_PREFETCH`. A secret is never written into the file: it comes from the environment or from
-a file named by `KEY_file` (relative to the TOML file). A wrong value, an unknown key and an unknown
-`POSTORDER_…` variable each give one line, and exit status 2.
+a file named by `KEY_file` (relative to the TOML file) or by `POSTORDER_SECTION_KEY_FILE`.
+A wrong value, an unknown key and an unknown `POSTORDER_…` variable each give one line, and exit status 2.
 """
 
 

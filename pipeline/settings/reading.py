@@ -115,7 +115,8 @@ class _Reading:
         if key in table:
             self.problems.append(f"{where}.{key}: a secret: set {prefix}{key.upper()} or {where}.{key}_file")
             return None
-        return self._secret_from_file(where, key, table.get(f"{key}_file"))
+        name = self.environment.get(f"{prefix}{key.upper()}_FILE", table.get(f"{key}_file"))
+        return self._secret_from_file(where, key, name)
 
     def _secret_from_file(self, where: str, key: str, name: Any) -> str | None:
         if name is None:
@@ -132,7 +133,9 @@ class _Reading:
 
     def unknown_variables(self) -> None:
         """Note misspelt variables: an override that silently does nothing is the worst kind."""
-        known = {"CONFIG", *(f"{s}_{key}".upper() for s, t in SECTIONS.items() for key in get_type_hints(t))}
+        keys = {(section, key) for section, struct in SECTIONS.items() for key in get_type_hints(struct)}
+        known = {"CONFIG", *(f"{section}_{key}".upper() for section, key in keys)}
+        known |= {f"{section}_{key}_FILE".upper() for section, key in keys if key in SECRETS}
         for name in self.environment:
             rest = name.removeprefix(ENVIRONMENT_PREFIX)
             if rest != name and rest not in known and not rest.startswith(("SHARD_", "STACK_")):

@@ -15,9 +15,10 @@ from pipeline.errors import MigrationError
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<phase>expand|contract)_(?P<what>[a-z0-9_]+)\.sql")
 _OUTSIDE = "-- outside a transaction\n"
 _TOP = Path(__file__).parents[2]
-# In a checkout they lie at its top, in an installed package beside the commands.
-_PLACES = (_TOP / "migrations", _TOP / "consumers" / "migrations")
-MIGRATIONS = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
+# In an installed package they lie beside the commands, in a checkout at its top. Where packages are installed,
+# the top may hold a `migrations` of somebody else's.
+_PLACES = (_TOP / "consumers" / "migrations", _TOP / "migrations")
+MIGRATIONS = next((place for place in _PLACES if place.is_dir()), _PLACES[-1])
 
 
 class Migration(msgspec.Struct, frozen=True):

@@ -56,6 +56,26 @@ def test_the_environment_wins(write, tmp_path: Path) -> None:
     assert settings.shards[0].password == "from-environment"
 
 
+def test_a_variable_may_name_a_secrets_file(write, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    (tmp_path / "other").write_text("from-the-other\n")
+    path = write(SHARD + '[sms]\nauth_token_file = "token"\n')
+    environment = {
+        "POSTORDER_SMS_AUTH_TOKEN_FILE": "other",
+        "POSTORDER_SHARD_S0_PASSWORD_FILE": str(tmp_path / "token"),
+    }
+    settings = load_settings(path, environment)
+    assert (settings.sms.auth_token, settings.shards[0].password) == ("from-the-other", "from-file")
+    environment["POSTORDER_SMS_AUTH_TOKEN"] = "itself"
+    assert load_settings(path, environment).sms.auth_token == "itself"
+    assert problems(path, POSTORDER_SMS_AUTH_TOKEN_FILE="none") == [
+        "sms.auth_token_file: none: cannot be read: No such file or directory"
+    ]
+    assert problems(path, POSTORDER_AMQP_PREFETCH_FILE="token") == [
+        "POSTORDER_AMQP_PREFETCH_FILE: no such setting"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
