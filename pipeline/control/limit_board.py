@@ -6,7 +6,7 @@ limit was changed does no harm when it is back, and whoever finds it behind brin
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -80,14 +80,13 @@ class LimitBoard:
 
     async def _change(self, key: str, value: float | None, by: str, for_s: float | None) -> Written:
         before = (await self.survey()).get(key)
-        now = self._clock.now()
         limit = LimitOverride(
             key=key,
             value=value,
             version=before.version + 1 if before else 1,
             set_by=by,
-            set_at=now,
-            expires_at=None if for_s is None else now + timedelta(seconds=for_s),
+            set_at=self._clock.now(),
+            expires_at=None if for_s is None else await self._over_at(for_s),
             left_s=for_s,
         )
 
@@ -98,6 +97,13 @@ class LimitBoard:
         took = await ask_each(homes(self._cluster), write, timeout_s=_WRITE_TIMEOUT_S)
         away = tuple(name for name in names if name not in took)
         return Written(limit=limit, homes=tuple(took), away=away)
+
+    async def _over_at(self, for_s: float) -> datetime:
+        """Return the time in so many seconds by a database's clock: by those a limit ends, not by ours."""
+        _, now = await ask_first(
+            homes(self._cluster), lambda home: home.reader.clock(), timeout_s=_READ_TIMEOUT_S
+        )
+        return now + timedelta(seconds=for_s)
 
     async def _bring_up(self, home: Shard, absent: list[LimitOverride]) -> None:
         async def write(shard: Shard) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import msgspec
@@ -180,6 +180,18 @@ async def test_its_time_is_over_by_the_databases_clock(control: Bench) -> None:
     await control.execute("UPDATE limit_override SET expires_at = now() - interval '1 second'")
     [limit] = (await board.look()).values()
     assert not limit.counts
+
+
+async def test_who_sets_it_may_have_a_wrong_clock(control: Bench) -> None:
+    class Slow(SystemClock):
+        def now(self) -> datetime:
+            return super().now() - timedelta(hours=1)
+
+    board = LimitBoard(control.cluster, Slow())
+    await board.set("twilio.concurrency", 4, by="ada", for_s=60)
+    [limit] = (await board.survey()).values()
+    assert limit.counts
+    assert 50 < (limit.left_s or 0) <= 60
 
 
 async def test_a_home_that_was_away_is_brought_up_to_date_and_brings_nothing_back(control: Bench) -> None:
