@@ -103,6 +103,15 @@ class Reconciler:
     # --- unknown outcomes -------------------------------------------------------------------------------
 
     async def _ask(self, channel: Channel, shard: Shard) -> None:
+        try:
+            await self._ask_all(channel, shard)
+        except PostorderError:
+            # What is shown would count against what other processes see by now.
+            self._metrics.unknown_effects.remove(shard.name, channel)
+            self._metrics.unknown_oldest_seconds.remove(shard.name, channel)
+            raise
+
+    async def _ask_all(self, channel: Channel, shard: Shard) -> None:
         is_more = True
         while is_more:
             is_more = await self._ask_page(shard, channel) == PAGE_MAX

@@ -8,6 +8,7 @@ from uuid import UUID
 from claims import claim
 from virtual_clock import VirtualClock, settle
 
+from pipeline.errors import StorageUnavailableError
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.inquiry import Inquiry
 from pipeline.notifications.provider import Evidence
@@ -26,8 +27,11 @@ class Shard:
     def __init__(self) -> None:
         self.effects = self
         self.concluded: list[Conclusion] = []
+        self.is_away = False
 
     async def take_unknown(self, channel: Channel, limit: int, **_times: float) -> list[Unknown]:
+        if self.is_away:
+            raise StorageUnavailableError("away")
         count = limit if channel is Channel.SMS else 1
         since = datetime(2026, 1, 1, tzinfo=UTC)
         return [
@@ -60,11 +64,9 @@ async def no_answer(*_: object) -> Evidence:
     raise AssertionError
 
 
-async def test_mails_are_settled_while_twilio_does_not_answer() -> None:
-    shard, metrics, clock = Shard(), Metrics(), VirtualClock()
+def made(shard: Shard, metrics: Metrics, clock: VirtualClock, crashes: list[BaseException]) -> Reconciler:
     shards: Any = Shards(shard)
-    crashes: list[BaseException] = []
-    tested = Reconciler(
+    return Reconciler(
         shards,
         Inquiry(EffectSettings(), {Channel.SMS: no_answer}, attempts_max=8, metrics=metrics),
         tell=lambda _shard: None,
@@ -73,6 +75,32 @@ async def test_mails_are_settled_while_twilio_does_not_answer() -> None:
         clock=clock,
         tasks=Tasks(lambda _name, error: crashes.append(error)),
     )
+
+
+async def test_what_was_unknown_on_a_shard_that_went_away_is_not_shown_on() -> None:
+    """Another process may reach it, and have settled it: the largest of what all show is what counts."""
+    shard, metrics, clock = Shard(), Metrics(), VirtualClock()
+    crashes: list[BaseException] = []
+    tested = made(shard, metrics, clock, crashes)
+
+    def shown(name: str) -> float | None:
+        labels = {"shard": "a", "channel": "email"}
+        return metrics.registry.get_sample_value(f"postorder_unknown_{name}", labels)
+
+    await tested.start()
+    await settle()
+    assert (shown("effects"), shown("oldest_seconds")) == (PAGE_MAX, 60.0)
+    shard.is_away = True
+    await clock.pass_by(60)
+    assert (shown("effects"), shown("oldest_seconds")) == (None, None)
+    await tested.stop()
+    assert crashes == []
+
+
+async def test_mails_are_settled_while_twilio_does_not_answer() -> None:
+    shard, metrics, clock = Shard(), Metrics(), VirtualClock()
+    crashes: list[BaseException] = []
+    tested = made(shard, metrics, clock, crashes)
     await tested.start()
     await settle()
     await tested.stop()
