@@ -90,7 +90,7 @@ async def test_a_token_that_ends_is_asked_for_anew_and_nothing_personal_stays(
 ) -> None:
     await console.sign_in(api.token)
     await console.go("pools")
-    await console.page.get_by_role("button", name="Change").click()
+    await console.page.get_by_role("button", name="Change twilio.rate_per_s").click()
     await console.page.evaluate("document.getElementById('found').textContent = 'Ada Example'")
     api.token = "better"
     api.end_reason = "token"
@@ -138,13 +138,13 @@ async def test_the_token_is_sent_to_the_api_alone_and_never_in_a_url(
 async def test_another_role_sees_its_own_page(console: Console, api: ScriptedApi) -> None:
     await console.sign_in(api.token)
     await console.go("pools")
-    await expect(console.page.get_by_role("button", name="Change")).to_be_enabled()
+    await expect(console.page.get_by_role("button", name="Change twilio.rate_per_s")).to_be_enabled()
     api.end_reason, api.role = "token", "read"
     await expect(console.page.get_by_role("heading", name="Sign in")).to_be_visible()
     api.end_reason = ""
     await console.paste(api.token)
     await expect(console.page.locator("#who")).to_have_text("ada, read")
-    await expect(console.page.get_by_role("button", name="Change")).to_be_disabled()
+    await expect(console.page.get_by_role("button", name="Change twilio.rate_per_s")).to_be_disabled()
 
 
 async def test_a_server_that_is_away_at_first_is_waited_for(console: Console, api: ScriptedApi) -> None:

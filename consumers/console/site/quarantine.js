@@ -4,7 +4,7 @@ import { button, byId, el, facts, set, setText } from "./dom.js";
 import { choice, confirmed } from "./dialog.js";
 import { session } from "./session.js";
 import { table } from "./table.js";
-import { plural, size, time, whole, words } from "./words.js";
+import { missing, plural, size, time, whole, words } from "./words.js";
 
 const STATES = { held: "held", redriven: "published again", dropped: "dropped" };
 const BODY_CHARS_MAX = 20_000;
@@ -18,6 +18,7 @@ export function quarantineView({ say, report }) {
   const redrive = button("Publish again", () => act("redrive"), { class: "deed" });
   const drop = button("Drop", () => act("drop"), { class: "grave" });
   const note = el("p", { class: "soft" });
+  const gaps = el("p", { class: "gaps" });
   const tick = ({ currentTarget: box }) => {
     chosen[box.checked ? "add" : "delete"](box.value);
     allow();
@@ -36,7 +37,7 @@ export function quarantineView({ say, report }) {
   const bar = el("div", { class: "bar" },
     el("p", {}, el("label", { for: "quarantine-state" }, "State"), state),
     button("Refresh", () => load().catch(report), { class: "plain" }), redrive, drop);
-  byId("quarantine-list").replaceChildren(bar, note, list.element);
+  byId("quarantine-list").replaceChildren(bar, note, list.element, gaps);
   state.addEventListener("change", () => load().catch(report));
 
   function allow() {
@@ -51,13 +52,13 @@ export function quarantineView({ say, report }) {
   async function load() {
     const turn = (turns += 1);
     byId("delivery").replaceChildren();
-    const { deliveries, more } = await ask(`quarantine?state=${state.value}&limit=200`);
+    const found = await ask(`quarantine?state=${state.value}&limit=200`);
     if (turn !== turns) return;
     chosen.clear();
     list.show([], () => ""); // ticks go with the choice
-    list.show(deliveries, (one) => one.quarantine_id);
+    list.show(found.deliveries, (one) => one.quarantine_id);
     allow();
-    if (more) setText(note, `${note.textContent} These are the first ${deliveries.length}; there are more.`);
+    setText(gaps, missing(found, found.deliveries.length));
   }
 
   async function show({ quarantine_id: id }) {

@@ -1,10 +1,10 @@
 // Messages of unknown outcome, and a person's word about what became of one.
 import { ask, inPath } from "./api.js";
-import { button, byId, el, facts, set } from "./dom.js";
+import { button, byId, el, facts, set, setText } from "./dom.js";
 import { choice, confirmed, field } from "./dialog.js";
 import { session } from "./session.js";
 import { table } from "./table.js";
-import { since, time, whole, words } from "./words.js";
+import { missing, since, time, whole, words } from "./words.js";
 
 const STATES = { unknown: "unknown", abandoned: "abandoned" };
 const ENDS = { accepted: "it was sent: accepted", abandoned: "give it up: abandoned", pending: "send it, perhaps a second time: pending" };
@@ -13,7 +13,7 @@ export function unknownView({ say, report, findOrder }) {
   const state = choice("state", STATES);
   set(state, "id", "unknown-state");
   let turns = 0;
-  const more = el("p", { class: "soft", hidden: true }, "These are the first 200; there are more.");
+  const gaps = el("p", { class: "gaps" });
   const list = table("Unknown effects", [
     { head: "order", node: (one) => button(one.order_id, () => findOrder(one.order_id), { class: "plain" }) },
     { head: "message", text: ({ kind }) => words(kind) },
@@ -27,7 +27,7 @@ export function unknownView({ say, report, findOrder }) {
   ], { empty: "No message is in this state." });
   const bar = el("div", { class: "bar" }, el("p", {}, el("label", { for: "unknown-state" }, "State"), state),
     button("Refresh", () => load().catch(report), { class: "plain" }));
-  byId("unknown-list").replaceChildren(bar, list.element, more);
+  byId("unknown-list").replaceChildren(bar, list.element, gaps);
   state.addEventListener("change", () => load().catch(report));
 
   async function load() {
@@ -36,7 +36,7 @@ export function unknownView({ say, report, findOrder }) {
     if (turn !== turns) return;
     list.show([], () => "");
     list.show(found.effects, (one) => one.effect_id);
-    set(more, "hidden", !found.more);
+    setText(gaps, missing(found, found.effects.length));
   }
 
   function resolve(one) {
