@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 LOCK: Final = 0x706F73746F726471
 """An advisory lock on the first shard's primary: who holds it counts."""
 _COUNT_MIN_S: Final = 60.0
+_AGAIN_S: Final = 300.0  # what was counted while slots moved may not hold, and is not shown for long
 
 
 class LedgerWatch:
@@ -61,12 +62,13 @@ class LedgerWatch:
 
     async def _watch(self) -> None:
         while True:
+            pace_s = self._every_s
             try:
-                if await self._leads():
-                    await self._count()
+                if await self._leads() and not await self._balances():
+                    pace_s = min(pace_s, _AGAIN_S)
             except PostorderError as error:
                 log.warning("ledger.uncounted", error=str(error))
-            await self._clock.sleep(self._every_s)
+            await self._clock.sleep(pace_s)
 
     async def _leads(self) -> bool:
         """Return whether this process is the one that counts. Whoever is not says nothing any more."""
@@ -83,7 +85,8 @@ class LedgerWatch:
             self._let_go()
         return leads
 
-    async def _count(self) -> None:
+    async def _balances(self) -> bool:
+        """Count, and show what was counted."""
         answers = await asyncio.gather(
             *(self._totals(shard.primary) for shard in self._cluster), return_exceptions=True
         )  # none is left behind to count into the next time
@@ -98,6 +101,7 @@ class LedgerWatch:
         metrics.ledger_checked.set(self._clock.now().timestamp())
         if not found.balances:
             log.error("ledger.difference", events=found.events_difference, effects=found.effects_difference)
+        return found.balances
 
     async def _totals(self, node: Node) -> ShardTotals:
         """Read the tables through, on a connection of its own: that takes longer than any other statement.
