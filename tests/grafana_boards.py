@@ -19,6 +19,7 @@ class Asked(NamedTuple):
     board: str
     panel: str
     expr: str
+    is_instant: bool
 
     @property
     def name(self) -> str:
@@ -40,7 +41,7 @@ def queries() -> Iterator[Asked]:
     for name, board in boards().items():
         for panel in panels(board):
             for target in panel.get("targets", ()):
-                yield Asked(name, panel["title"], target["expr"])
+                yield Asked(name, panel["title"], target["expr"], target["instant"])
 
 
 def interpolated(expr: str, *, interval: str = "1m") -> str:
