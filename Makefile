@@ -13,7 +13,7 @@ demo: setup ## the whole pipeline on real parts, with 2,000 real orders (ARGS="-
 	@$(BIN)/postorder demo $(ARGS)
 
 test: setup check ## the default test suite, under 10 minutes
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-thorough: setup ## the properties on 300 examples each instead of 25, minutes
 	@$(BIN)/pytest -n 2 --dist worksteal tests/property tests/unit -m hypothesis --hypothesis-profile=thorough --timeout 900 $(ARGS)

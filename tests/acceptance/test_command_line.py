@@ -7,14 +7,14 @@ from pathlib import Path
 
 import orjson
 import pytest
-from commands import ROOT, postorder
+from commands import ROOT, postorder_anew
 from real_stack import Bench, invoice_event, order_event
 
 pytestmark = pytest.mark.acceptance
 
 
 def test_without_settings_it_says_what_to_do(tmp_path: Path) -> None:
-    done = postorder("run", cwd=tmp_path)
+    done = postorder_anew("run", cwd=tmp_path)
     assert done.returncode == 2
     assert "postorder stack up" in done.stderr
     assert "Traceback" not in done.stderr
@@ -25,7 +25,7 @@ def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
         '[[shards]]\nname = "S!"\nprimary = "x"\n'
         '[amqp]\nprefetch = 0\npassword = "hush-hush"\n[intake]\nfoo = 1\n'
     )
-    done = postorder("status", cwd=tmp_path, POSTORDER_EMAIL_PROT="25")
+    done = postorder_anew("status", cwd=tmp_path, POSTORDER_EMAIL_PROT="25")
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     for key in ("shards.S!.name", "amqp.prefetch", "amqp.password", "intake.foo", "POSTORDER_EMAIL_PROT"):
@@ -39,7 +39,7 @@ def test_what_cannot_be_reached_is_named(tmp_path: Path, command: list[str]) -> 
     (tmp_path / "postorder.toml").write_text(
         '[[shards]]\nname = "s0"\nprimary = "postgresql://u@127.0.0.1:9/x"\n[amqp]\nurl = "amqp://u@127.0.0.1:9/"\n'
     )
-    done = postorder(*command, cwd=tmp_path, text=json.dumps(order_event("o-1")))
+    done = postorder_anew(*command, cwd=tmp_path, text=json.dumps(order_event("o-1")))
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert "127.0.0.1:9: connection refused: is it running?" in line
@@ -76,7 +76,7 @@ async def test_publish_names_the_line_of_each_bad_event(
     ]
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"\n".join(lines))
-    done = postorder("publish", str(path), "--config", str(settings_file))
+    done = postorder_anew("publish", str(path), "--config", str(settings_file))
     assert done.returncode == 1
     assert done.stdout.strip() == "2 events confirmed"
     first, second = done.stderr.splitlines()
@@ -91,11 +91,11 @@ async def test_the_examples_can_be_published_and_come_out(
     bench: Bench, settings_file: Path, run_pipeline
 ) -> None:
     examples = sorted(str(path) for path in (ROOT / "examples").glob("*.json*"))
-    done = postorder("publish", *examples, "--config", str(settings_file))
+    done = postorder_anew("publish", *examples, "--config", str(settings_file))
     assert (done.returncode, done.stderr) == (0, "")
     with run_pipeline(notifications_grace_window_s="0"):
         await bench.until_quiet(3)
-    shown = postorder("status", "--json", "--config", str(settings_file))
+    shown = postorder_anew("status", "--json", "--config", str(settings_file))
     assert shown.returncode == 0
     status = json.loads(shown.stdout)
     assert status["totals"]["orders"] == 2
@@ -109,9 +109,9 @@ async def test_the_examples_can_be_published_and_come_out(
 
 async def test_migrate_and_topology_can_be_applied_again(bench: Bench, settings_file: Path) -> None:
     for command in (["migrate"], ["topology", "apply"]):
-        done = postorder(*command, "--config", str(settings_file))
+        done = postorder_anew(*command, "--config", str(settings_file))
         assert (done.returncode, done.stderr) == (0, "")
-    assert "up to date" in postorder("migrate", "--config", str(settings_file)).stdout
+    assert "up to date" in postorder_anew("migrate", "--config", str(settings_file)).stdout
 
 
 async def test_another_list_of_shards_than_was_migrated_is_refused(
@@ -123,7 +123,7 @@ async def test_another_list_of_shards_than_was_migrated_is_refused(
         .replace('"secrets/', f'"{settings_file.parent}/secrets/')
     )
     (tmp_path / "postorder.toml").write_text(one_less)
-    done = postorder("run", "--only", "order-processed", cwd=tmp_path)
+    done = postorder_anew("run", "--only", "order-processed", cwd=tmp_path)
     assert done.returncode == 1
     assert "names shard1, the settings do not: add it under [[shards]]" in done.stderr
     assert "Traceback" not in done.stderr

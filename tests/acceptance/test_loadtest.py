@@ -11,6 +11,7 @@ from commands import postorder
 from jsonschema import Draft202012Validator
 from real_stack import Bench
 
+from consumers.topology import WORK_QUEUES
 from loadtest.scenarios.report import Report, report_schema
 
 pytestmark = pytest.mark.acceptance
@@ -22,8 +23,13 @@ async def test_a_steady_run_is_measured_and_adds_up(
     bench: Bench, settings_file: Path, run_pipeline, tmp_path: Path
 ) -> None:
     thresholds = [word for bound in BOUNDS for word in ("--threshold", bound)]
+
+    async def consuming() -> bool:
+        return all(queue.consumers for queue in (await bench.status()).queues if queue.name in WORK_QUEUES)
+
     options = ["--rate", "30", "--seconds", "5", "--out", str(tmp_path), "--config", str(settings_file)]
     with run_pipeline(notifications_grace_window_s="0"):
+        await bench.until(consuming, "the pipeline consumes")
         done = await asyncio.to_thread(postorder, "loadtest", "run", "steady", *options, *thresholds)
     assert done.returncode == 0, done.stdout + done.stderr
     content = (tmp_path / "steady.json").read_bytes()
