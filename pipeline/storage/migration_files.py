@@ -15,7 +15,7 @@ from pipeline.errors import MigrationError
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<phase>expand|contract)_(?P<what>[a-z0-9_]+)\.sql")
 _OUTSIDE = "-- outside a transaction\n"
 _TOP = Path(__file__).parents[2]
-# In an installed package they lie beside the commands, in a checkout at its top. Where packages are installed,
+# In an installed package they lie beside the commands, in a checkout at its top. Where packages are installed
 # the top may hold a `migrations` of somebody else's.
 _PLACES = (_TOP / "consumers" / "migrations", _TOP / "migrations")
 MIGRATIONS = next((place for place in _PLACES if place.is_dir()), _PLACES[-1])
