@@ -23,8 +23,9 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
 
     The test's own load is `equipment_us`, CPU µs per order, and `equipment_cores` whatever the rate: of
     generator, observer and stand-ins. `other_cores`: of programs that have nothing to do with it. `times`:
-    by how much a part costs more or less than the vector says. `saturation_share`: how busy what is counted
-    here may be.
+    by how much a part costs more or less than the vector says. `idle_cores`: what a part would use on top if
+    all CPUs were idle, because it works in smaller sets; at full load nothing. `saturation_share`: how busy
+    what is counted here may be.
     """
 
     cores: int
@@ -32,6 +33,7 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     equipment_cores: float = 0.0
     other_cores: float = 0.0
     times: Mapping[Part, float] = {}
+    idle_cores: Mapping[Part, float] = {}
     saturation_share: float = FULL_SHARE
 
     @property
@@ -72,20 +74,14 @@ def this_machine(costs: CostVector, equipment_us: float) -> Here:
 
 def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, rate: float) -> Point:
     """Return what is predicted at a rate of orders, with the demand's shares and a broker of one node."""
-    alone = msgspec.structs.replace(given.broker, follower_share=0.0)
-    given = msgspec.structs.replace(given, broker=alone)
-    scaled = msgspec.structs.replace(demand, orders_per_s=rate)
     busy, batch, cores = 0.5, 1.0, dict.fromkeys(Part, 0.0)
     for _ in range(_ROUNDS):
-        batch = formed_batch(
-            scaled.events_per_s / SHARDS_HERE,
-            MEASURED_LINGER_S,
-            transaction_s(costs, _taken(busy, here)),
-            in_flight=given.settings.batches_in_flight,
-            batch_max=given.settings.batch_max,
-        )
-        counted = cores_busy(scaled, costs, given, batch, min(busy, 1.0))
-        cores = {part: used * here.times.get(part, 1.0) for part, used in counted.items()}
+        batch, counted = by_vector(demand, costs, given, here, rate, busy)
+        idle = max(0.0, 1 - busy)
+        cores = {
+            part: used * here.times.get(part, 1.0) + idle * here.idle_cores.get(part, 0.0)
+            for part, used in counted.items()
+        }
         used = sum(cores.values()) + rate * here.equipment_us / 1e6 + here.equipment_cores
         busy = (busy + used / here.cores) / 2
     threads = (cores[Part.CONSUMERS], cores[Part.SMS] + cores[Part.MAIL])
@@ -97,6 +93,23 @@ def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, 
         batch=batch,
         part_us={part: used / rate * 1e6 for part, used in cores.items()},
     )
+
+
+def by_vector(  # noqa: PLR0917  # a point's premises
+    demand: Demand, costs: CostVector, given: Assumptions, here: Here, rate: float, busy_share: float
+) -> tuple[float, dict[Part, float]]:
+    """Return events in a transaction, and cores by part, by the vector alone when the machine is so busy."""
+    alone = msgspec.structs.replace(given.broker, follower_share=0.0)
+    given = msgspec.structs.replace(given, broker=alone)
+    scaled = msgspec.structs.replace(demand, orders_per_s=rate)
+    batch = formed_batch(
+        scaled.events_per_s / SHARDS_HERE,
+        MEASURED_LINGER_S,
+        transaction_s(costs, _taken(busy_share, here)),
+        in_flight=given.settings.batches_in_flight,
+        batch_max=given.settings.batch_max,
+    )
+    return batch, cores_busy(scaled, costs, given, batch, min(busy_share, 1.0))
 
 
 def _taken(busy_share: float, here: Here) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
@@ -9,7 +10,7 @@ from loadtest.planning.assumptions import Assumptions
 from loadtest.planning.costs import CostVector
 from loadtest.planning.demand import Demand
 from loadtest.planning.loads import Part
-from loadtest.planning.prediction import FULL_SHARE, Here, point_at, this_machine
+from loadtest.planning.prediction import FULL_SHARE, Here, by_vector, this_machine
 from loadtest.planning.queueing import service_from_waiting_s
 from loadtest.scenarios.figures import PhaseFigures
 from loadtest.scenarios.scenario import Part as Process
@@ -22,7 +23,7 @@ _SERVERS: Mapping[Part, Callable[[str], bool]] = {
     Part.REPLICAS: lambda name: name.endswith("-replica"),
     Part.SMS: lambda name: name == Process.SENDER,
 }
-_ROUNDS = 20
+_TIMES_MIN = 0.5
 
 
 def measured_us(phase: PhaseFigures) -> dict[Part, float]:
@@ -53,29 +54,62 @@ def beside_the_pipeline(costs: CostVector, steps: Sequence[PhaseFigures]) -> Her
 
 
 def calibrated(
-    demand: Demand, costs: CostVector, given: Assumptions, here: Here, step: PhaseFigures
+    demand: Demand, costs: CostVector, given: Assumptions, here: Here, steps: Sequence[PhaseFigures]
 ) -> tuple[CostVector, Here]:
-    """Return vector and machine so that they give what a step measured: each part's CPU, and the p99.
+    """Return vector and machine so that they give what the steps measured: each part's CPU, and the p99.
 
-    The parts' costs all change by a factor, so how they follow rate and batch size stays the model's.
+    A part's cores are taken as `times` the vector's, and `idle_cores` by how idle the CPUs are: the less
+    there is to do, the smaller the sets it is done in. Two steps tell both. How costs follow rate and batch
+    size stays the model's.
     """
-    found = msgspec.structs.replace(here, saturation_share=FULL_SHARE)
-    want = measured_us(step)
-    for _ in range(_ROUNDS):  # dearer parts make a busier machine, and that larger batches
-        have = predicted_us(point_at(demand, costs, given, found, _rate(step)).part_us)
-        times = {
-            part: found.times.get(part, 1.0) * want[part] / have[part]
-            for part in _SERVERS
-            if have[part] > 0 and want[part] > 0
-        }
-        if Part.SMS in times:
-            times[Part.MAIL] = times[Part.SMS]
-        found = msgspec.structs.replace(found, times=times)
+    times, idle_cores = {}, {}
+    points = [_Point.of(demand, costs, given, here, step) for step in steps]
+    for part in _SERVERS:
+        readings = [(point.counted[part], point.idle, point.used[part]) for point in points]
+        times[part], idle_cores[part] = _fit(readings)
+    times[Part.MAIL] = times[Part.SMS]
+    found = msgspec.structs.replace(here, times=times, idle_cores=idle_cores, saturation_share=FULL_SHARE)
+    return _with_turn(costs, here, steps[-1]), found
+
+
+class _Point(NamedTuple):
+    """A step: cores by part as counted by the vector and as used, and what share of the CPUs we left idle."""
+
+    counted: Mapping[Part, float]
+    used: Mapping[Part, float]
+    idle: float
+
+    @classmethod
+    def of(
+        cls, demand: Demand, costs: CostVector, given: Assumptions, here: Here, step: PhaseFigures
+    ) -> "_Point":
+        busy = min(1.0, sum(step.cores.values()) / here.cores)
+        _, counted = by_vector(demand, costs, given, here, _rate(step), busy)
+        used = {part: micros * _rate(step) / 1e6 for part, micros in measured_us(step).items()}
+        return cls(predicted_us(counted), used, 1 - busy)
+
+
+def _fit(readings: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """Return x and y of `used = x * counted + y * idle`: x within reason, y 0 or more. One reading: y 0."""
+    counted, idle, used = readings[-1]
+    if counted <= 0 or used <= 0:
+        return 1.0, 0.0
+    times = used / counted
+    if len(readings) > 1:
+        before, idle_before, used_before = readings[0]
+        determinant = before * idle - counted * idle_before
+        if determinant:
+            times = (used_before * idle - used * idle_before) / determinant
+    times = min(max(times, _TIMES_MIN), used / counted)
+    return times, (used - times * counted) / idle if idle > 0 else 0.0
+
+
+def _with_turn(costs: CostVector, here: Here, step: PhaseFigures) -> CostVector:
     wait_s = max(0.0, step.latencies["committed"].p99_ms - costs.idle_p99_ms.value) / 1000
     busy = min(step.machine_cores / here.cores, FULL_SHARE)
     turn_ms = service_from_waiting_s(wait_s, here.cores, busy, 0.99) * 1000
     turn = msgspec.structs.replace(costs.turn_ms, value=turn_ms, by_busy=[])
-    return msgspec.structs.replace(costs, turn_ms=turn), found
+    return msgspec.structs.replace(costs, turn_ms=turn)
 
 
 def _cores(phase: PhaseFigures, is_of: Callable[[str], bool]) -> float:

@@ -163,9 +163,9 @@ def compare(demand: Demand, costs: CostVector, given: Assumptions, report: Repor
     if not phases or report.knee is None:
         raise LoadTestError("the ramp measured no step: see var/plan/plan-verify")
     broken = {step.name: "; ".join(step.broken) for step in report.knee.steps}
-    calm = [phase for phase in phases[: len(CALIBRATING)] if not broken.get(phase.name)] or phases[:1]
+    calm = phases[: len(CALIBRATING)]
     here = beside_the_pipeline(costs, calm)
-    session_costs, session_here = calibrated(demand, costs, given, here, calm[-1])
+    session_costs, session_here = calibrated(demand, costs, given, here, calm)
     measured = measured_knee(phases, broken, demand.p99_s * 1000)
     held = [phase for phase in phases if not broken.get(phase.name)] or phases[:1]
     return Verification(
