@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 import structlog
@@ -67,18 +68,14 @@ async def run_services(services: Sequence[Service], until: asyncio.Event, *, dra
     """Run services, the most downstream first, until the event is set; then drain upstream first.
 
     Returns whether everything was drained within the time-out. A service that failed to start raises here,
-    after those already started were stopped.
+    after those already started were stopped. Each is stopped, whatever another one raises when it is.
     """
-    started: list[Service] = []
-    try:
+    async with AsyncExitStack() as stopping:
         for service in services:
             await service.start()
-            started.append(service)
+            stopping.push_async_callback(service.stop)
         await until.wait()
-        return await _drain(started, drain_timeout_s)
-    finally:
-        for service in reversed(started):
-            await service.stop()
+        return await _drain(services, drain_timeout_s)
 
 
 async def _drain(services: Sequence[Service], timeout_s: float) -> bool:

@@ -1,12 +1,15 @@
 """Reads of one shard for people: totals, sums and replication."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from pipeline.storage.node import Node
 from pipeline.storage.statements import STATUS
+
+_COUNT_S: Final = 60.0
+"""For a count of a table, which is read through."""
 
 
 class EffectCount(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ class ShardReader:
     async def totals(self) -> ShardTotals:
         """Return all figures of the shard from one snapshot, so that they add up while events flow."""
         async with self._node.connection() as connection:
-            return await read_totals(connection)
+            return await read_totals(connection, timeout_s=_COUNT_S)
 
     async def intake_by_trigger(self) -> dict[str, tuple[int, int]]:
         """Return how many events and batches were committed, by what closed the batch."""

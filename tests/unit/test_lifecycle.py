@@ -52,6 +52,18 @@ async def test_what_was_started_is_stopped_when_a_later_service_fails() -> None:
     assert log == ["start a", "start b", "stop a"]
 
 
+async def test_each_is_stopped_whatever_another_ones_stop_raises() -> None:
+    class Broken(Recorder):
+        async def stop(self) -> None:
+            await super().stop()
+            raise OSError(self.name)
+
+    log: list[str] = []
+    with pytest.raises(OSError, match="b"):
+        await run_services([Recorder("a", log), Broken("b", log)], stopping(), drain_timeout_s=1)
+    assert log[-2:] == ["stop b", "stop a"]
+
+
 async def test_a_drain_that_takes_too_long_is_given_up_and_everything_stopped() -> None:
     log: list[str] = []
     services = [Recorder("a", log), Recorder("b", log, drain_s=60)]
