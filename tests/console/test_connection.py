@@ -12,6 +12,8 @@ from console_double import ScriptedApi
 from console_page import Console, opened_console
 from playwright.async_api import Browser, expect
 
+from consumers.api.overview import ShardNow
+
 pytestmark = [
     pytest.mark.console,
     pytest.mark.skipif(chromium() is None, reason="needs Chromium: apt-get install chromium"),
@@ -139,11 +141,13 @@ async def test_another_role_sees_its_own_page(console: Console, api: ScriptedApi
     await console.sign_in(api.token)
     await console.go("pools")
     await expect(console.page.get_by_role("button", name="Change twilio.rate_per_s")).to_be_enabled()
+    await console.page.evaluate("window.former = true")
     api.end_reason, api.role = "token", "read"
     await expect(console.page.get_by_role("heading", name="Sign in")).to_be_visible()
     api.end_reason = ""
     await console.paste(api.token)
     await expect(console.page.locator("#who")).to_have_text("ada, read")
+    assert await console.page.evaluate("window.former") is None  # nothing of before is left
     await expect(console.page.get_by_role("button", name="Change twilio.rate_per_s")).to_be_disabled()
 
 
@@ -154,6 +158,23 @@ async def test_a_server_that_is_away_at_first_is_waited_for(console: Console, ap
     await expect(console.page.locator("#sign-in-why")).to_have_text("the server cannot be reached")
     await console.page.unroute("**/v1/**")
     await expect(console.page.locator("#now")).to_be_visible()
+
+
+async def test_an_answer_of_something_in_between_is_told_apart(console: Console, api: ScriptedApi) -> None:
+    await console.sign_in(api.token)
+    await console.page.route("**/v1/limits", lambda route: route.fulfill(body="<html>Please sign in</html>"))
+    await console.go("pools")
+    await console.said("Not done: the answer cannot be read")
+
+
+async def test_many_shards_with_one_trouble_are_one_line(console: Console, api: ScriptedApi) -> None:
+    away = tuple(ShardNow(name=f"s{number}", weight=1, slots=10, is_reachable=False) for number in range(400))
+    api.changes = {"shards": away, "problems": ()}
+    await console.sign_in(api.token)
+    await expect(console.page.locator("#attention")).to_contain_text(
+        "400 shards: the primary does not answer"
+    )
+    assert await console.page.locator("#attention li").count() < 10
 
 
 async def test_what_comes_and_goes_is_said_and_figures_are_not(console: Console, api: ScriptedApi) -> None:

@@ -16,7 +16,13 @@ export async function ask(path, { method = "GET", data, signal, token = session.
   const init = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
   if (data !== undefined) init.body = JSON.stringify(data);
   const answer = await send(path, init, token);
-  return answer.json();
+  return answer.json().catch((error) => fail(error, "the answer cannot be read"));
+}
+
+// What ends a request is our own word, and the time; everything else is told in words of ours.
+function fail(error, what) {
+  if (error.name === "AbortError") throw error;
+  throw new Problem(0, error.name === "TimeoutError" ? "no answer in time" : what);
 }
 
 // Return an answer that is good; throw a Problem for every other. The body is read by whoever asked.
@@ -24,13 +30,7 @@ export async function send(path, init, token = session.token) {
   const headers = { authorization: `Bearer ${token}`, ...(init.body ? { "content-type": "application/json" } : {}) };
   const url = new URL(`v1/${path}`, document.baseURI);
   const options = { headers, cache: "no-store", credentials: "omit", redirect: "error", ...init };
-  let answer;
-  try {
-    answer = await fetch(url, options);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem(0, error.name === "TimeoutError" ? "no answer in time" : "the server cannot be reached");
-  }
+  const answer = await fetch(url, options).catch((error) => fail(error, "the server cannot be reached"));
   if (!answer.ok) throw await problemOf(answer, token);
   return answer;
 }

@@ -38,6 +38,12 @@ export function confirmed({ title, about = [], fields = [], deed, isGrave = fals
   });
 }
 
+// A button for what a role may do; for others it is there, and says so.
+export function deed(label, role, onClick, name) {
+  const isAllowed = session.covers(role);
+  return button(label, onClick, { disabled: !isAllowed, title: isAllowed ? null : `Needs the role ${role}`, "aria-label": name });
+}
+
 export function field(label, control, hint) {
   control.id = `field-${control.name}`;
   return el("p", { class: "field" }, el("label", { for: control.id }, label), control, hint && el("small", {}, hint));

@@ -66,7 +66,8 @@ function take(overview) {
 
 function onState(state, why = "") {
   if (connection === state) return;
-  if (connection !== "off" && (state === "away" || connection === "away")) say(state === "away" ? `Not connected: ${why}. Trying again.` : "Connected again.");
+  if (connection !== "off" && state === "away") say(`Not connected: ${why}. Trying again.`);
+  if (connection === "away") say("Connected again.");
   connection = state;
 }
 
@@ -128,7 +129,7 @@ async function signIn(token, isPasted) {
     session.begin(token, await ask("me", { token }));
   } catch (error) {
     showSignIn(error.message);
-    if (session.token && !isPasted) setTimeout(() => signIn(session.token), AGAIN_MS);
+    if (!isPasted) setTimeout(() => session.token && !session.me && signIn(session.token), AGAIN_MS);
   }
 }
 

@@ -8,6 +8,7 @@ import { counted, plural, rate, share, span, whole } from "./words.js";
 
 const KPIS = { orders: "Orders", invoices: "Invoices", sms: "SMS", email: "E-mails" };
 const LAG_S_MAX = 10;
+const ALIKE_MAX = 4;
 const UNCLAIMED_S_MAX = 60;
 
 export function nowView({ go, say }) {
@@ -45,7 +46,8 @@ function kpiOf(key, title) {
   const history = new History();
   const line = sparkline(`${title} a minute`);
   const figure = el("span", { class: "big", id: `kpi-${key}` }, "–");
-  const element = el("div", { class: "kpi" }, el("p", { class: "name" }, title), el("p", {}, figure, el("span", { class: "soft" }, " a minute")), line.element);
+  const told = el("p", {}, figure, el("span", { class: "soft" }, " a minute"));
+  const element = el("div", { class: "kpi" }, el("p", { class: "name" }, title), told, line.element);
   return {
     element,
     show: (at, kpis) => {
@@ -91,7 +93,7 @@ function tellChanges(before, found, say) {
 
 function causesOf(overview) {
   const { shards, pools, unknown, problems, moves, limits } = overview;
-  const sick = shards.flatMap(sicknessOf);
+  const sick = together(shards.flatMap(sicknessOf));
   const unread = problems.filter(({ about }) => !shards.some(({ name }) => name === about))
     .map(({ about, what }) => ({ key: `problem ${about}`, view: "now", mark: "bad", text: `${about}: ${what}` }));
   const cut = pools.filter(({ circuit }) => circuit !== "closed").map(({ provider, circuit }) => (
@@ -107,8 +109,17 @@ function causesOf(overview) {
   return [...unread, ...sick, ...cut, ...rest];
 }
 
+// Many shards with the same trouble are one line.
+function together(sick) {
+  return [...Map.groupBy(sick, ({ what }) => what).values()].flatMap((alike) => {
+    const [{ what, words }] = alike;
+    const text = `${plural(alike.length, "shard")}: ${words}`;
+    return alike.length > ALIKE_MAX ? [{ ...alike[0], key: `${what} many`, text }] : alike;
+  });
+}
+
 function sicknessOf({ name, is_reachable: isReachable, replicas }) {
-  const cause = (what, text, mark) => [{ key: `${what} ${name}`, view: "shards", mark, text: `${name}: ${text}` }];
+  const cause = (what, words, mark) => [{ key: `${what} ${name}`, what, words, view: "shards", mark, text: `${name}: ${words}` }];
   if (!isReachable) return cause("away", "the primary does not answer", "bad");
   if (!replicas.length) return cause("alone", "no replica follows", "warn");
   const worst = Math.max(...replicas.map((one) => one.lag_s));

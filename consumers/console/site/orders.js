@@ -21,7 +21,8 @@ export function ordersView({ go }) {
       found.querySelector("h3").focus();
     } catch (error) {
       if (mine.signal.aborted) return;
-      found.replaceChildren(el("p", { class: "wrong", role: "alert" }, error.status === 404 ? "Nothing is known by this id." : `Not found out: ${error.message}`));
+      const why = error.status === 404 ? "Nothing is known by this id." : `Not found out: ${error.message}`;
+      found.replaceChildren(el("p", { class: "wrong", role: "alert" }, why));
     }
     set(found, "aria-busy", null);
   }
@@ -41,7 +42,8 @@ export function ordersView({ go }) {
 
   async function orderOf(id, signal) {
     const path = `orders/${inPath(id)}`;
-    const [{ order, invoices, messages, served }, timeline] = await Promise.all([ask(path, { signal }), ask(`${path}/timeline`, { signal })]);
+    const questions = [path, `${path}/timeline`].map((one) => ask(one, { signal }));
+    const [{ order, invoices, messages, served }, timeline] = await Promise.all(questions);
     return [
       el("h3", { tabindex: -1 }, "Order ", id),
       order ? orderFacts(order) : el("p", { class: "notice" }, "Only its invoices have come so far."),
@@ -69,7 +71,8 @@ export function ordersView({ go }) {
   async function invoicesOf(id, signal) {
     const { invoices, served } = await ask(`invoices/${inPath(id)}`, { signal });
     const deeds = invoices.map((one) => el("li", {}, button(`Order ${one.order_id}`, () => findOrder(one.order_id), { class: "plain" })));
-    return [el("h3", { tabindex: -1 }, "Invoice ", id), ...part("Found", invoiceTable(invoices)), el("ul", { class: "ids" }, deeds), servedBy(served)];
+    const list = part("Found", invoiceTable(invoices));
+    return [el("h3", { tabindex: -1 }, "Invoice ", id), ...list, el("ul", { class: "ids" }, deeds), servedBy(served)];
   }
 
   byId("search").addEventListener("submit", (event) => {
@@ -134,7 +137,8 @@ function invoiceTable(invoices) {
 }
 
 function lines(order) {
-  return el("details", {}, el("summary", {}, plural(order.lines.length, "line")), el("pre", { tabindex: 0, "aria-label": "Lines" }, JSON.stringify(order.lines, null, 2)));
+  const text = el("pre", { tabindex: 0, "aria-label": "Lines" }, JSON.stringify(order.lines, null, 2));
+  return el("details", {}, el("summary", {}, plural(order.lines.length, "line")), text);
 }
 
 function servedBy(served) {

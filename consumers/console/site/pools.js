@@ -72,7 +72,9 @@ function showDeeds(place, limit, change) {
 }
 
 function changed(limit, deed, { load, say }) {
-  const value = el("input", { name: "value", type: "number", step: "any", min: limit.floor, max: limit.ceiling, required: true, value: limit.value ?? (limit.normal || "") });
+  const range = { min: limit.floor, max: limit.ceiling, step: "any" };
+  const now = limit.value ?? (limit.normal || "");
+  const value = el("input", { name: "value", type: "number", required: true, value: now, ...range });
   const about = el("p", {}, `In force: ${inForce(limit)}. Settings: ${limit.normal ? rate(limit.normal) : "none"}.`);
   const path = `limits/${inPath(limit.key)}`;
   const told = async ({ away }, what) => {

@@ -1,7 +1,7 @@
 // Deliveries in quarantine: listed, looked at, published again, given up.
 import { ask, inPath } from "./api.js";
 import { button, byId, el, facts, set, setText } from "./dom.js";
-import { choice, confirmed } from "./dialog.js";
+import { choice, confirmed, deed } from "./dialog.js";
 import { session } from "./session.js";
 import { table } from "./table.js";
 import { missing, plural, size, time, whole, words } from "./words.js";
@@ -9,10 +9,11 @@ import { missing, plural, size, time, whole, words } from "./words.js";
 const STATES = { held: "held", redriven: "published again", dropped: "dropped" };
 const BODY_CHARS_MAX = 20_000;
 const IDS_MAX = 100;
+const IDS_SHOWN = 10;
 
 export function quarantineView({ say, report }) {
   const chosen = new Set();
-  let turns = 0;
+  let turns = 0, looks = 0; // an answer to an earlier question is not shown
   const state = choice("state", STATES);
   set(state, "id", "quarantine-state");
   const redrive = button("Publish again", () => act("redrive"), { class: "deed" });
@@ -24,7 +25,7 @@ export function quarantineView({ say, report }) {
     allow();
   };
   const list = table("Quarantine", [
-    { head: "choose", node: (one) => el("input", { type: "checkbox", value: one.quarantine_id, change: tick, disabled: one.state !== "held", "aria-label": `Choose ${one.quarantine_id}` }) },
+    { head: "choose", node: (one) => checkbox(one, tick) },
     { head: "last seen (UTC)", text: (one) => time(one.last_seen_at) },
     { head: "reason", text: ({ reason }) => words(reason) },
     { head: "detail", kind: "long", text: ({ detail }) => detail },
@@ -32,7 +33,7 @@ export function quarantineView({ say, report }) {
     { head: "shard", text: ({ shard }) => shard },
     { head: "size", kind: "number", text: (one) => size(one.body_bytes) },
     { head: "seen", kind: "number", text: ({ seen }) => `${whole(seen)}×` },
-    { head: "look", node: (one) => button("Show", () => show(one).catch(report), { disabled: !session.covers("operate"), title: session.covers("operate") ? null : "Needs the role operate", "aria-label": `Show ${one.quarantine_id}` }) },
+    { head: "look", node: (one) => deed("Show", "operate", () => show(one).catch(report), `Show ${one.quarantine_id}`) },
   ], { empty: "No delivery is in this state." });
   const bar = el("div", { class: "bar" },
     el("p", {}, el("label", { for: "quarantine-state" }, "State"), state),
@@ -44,14 +45,17 @@ export function quarantineView({ say, report }) {
     const isFit = chosen.size > 0 && chosen.size <= IDS_MAX;
     set(redrive, "disabled", !isFit || !session.covers("operate"));
     set(drop, "disabled", !isFit || !session.covers("admin"));
-    const needs = [!session.covers("operate") && "To look and publish again needs the role operate.", !session.covers("admin") && "To drop needs admin."];
+    const needs = [
+      !session.covers("operate") && "To look and publish again needs the role operate.",
+      !session.covers("admin") && "To drop needs admin.",
+    ];
     const many = chosen.size > IDS_MAX ? `${IDS_MAX} at once at most.` : "";
     setText(note, [`${plural(chosen.size, "delivery", "deliveries")} chosen.`, many, ...needs].filter(Boolean).join(" "));
   }
 
   async function load() {
     const turn = (turns += 1);
-    byId("delivery").replaceChildren();
+    forget();
     const found = await ask(`quarantine?state=${state.value}&limit=200`);
     if (turn !== turns) return;
     chosen.clear();
@@ -61,31 +65,48 @@ export function quarantineView({ say, report }) {
     setText(gaps, missing(found, found.deliveries.length));
   }
 
+  function forget() {
+    looks += 1;
+    byId("delivery").replaceChildren();
+  }
+
   async function show({ quarantine_id: id }) {
+    const look = (looks += 1);
     const found = await ask(`quarantine/${inPath(id)}`);
+    if (look !== looks) return;
     byId("delivery").replaceChildren(...deliveryOf(found));
     byId("delivery").querySelector("h3").focus();
   }
 
-  function act(deed) {
+  function act(what) {
     const ids = [...chosen];
-    const isDrop = deed === "drop";
+    const isDrop = what === "drop";
     const about = el("p", {}, isDrop
       ? "They are given up: nobody will be told of these orders and invoices. Their rows stay until retention."
       : "They go to their queue as they came. What is still no valid event is held again.");
     confirmed({
       title: `${isDrop ? "Drop" : "Publish"} ${plural(ids.length, "delivery", "deliveries")}${isDrop ? "" : " again"}?`,
-      about: [about, el("ul", { class: "ids" }, ids.slice(0, 10).map((id) => el("li", {}, id)), ids.length > 10 ? el("li", {}, `and ${ids.length - 10} more`) : null)],
+      about: [about, idList(ids)],
       deed: isDrop ? "Drop" : "Publish again", isGrave: isDrop,
       run: async () => {
-        const { done, problems } = await ask(`quarantine/${deed}`, { method: "POST", data: { ids } });
-        say([`${whole(done)} of ${plural(ids.length, "delivery", "deliveries")} ${isDrop ? "dropped" : "published again"} by ${session.me.subject}.`, ...problems].join(" "));
+        const { done, problems } = await ask(`quarantine/${what}`, { method: "POST", data: { ids } });
+        const told = `${plural(ids.length, "delivery", "deliveries")} ${isDrop ? "dropped" : "published again"}`;
+        say([`${whole(done)} of ${told} by ${session.me.subject}.`, ...problems].join(" "));
         await load();
       },
     });
   }
 
-  return { enter: load, forget: () => byId("delivery").replaceChildren() };
+  return { enter: load, forget };
+}
+
+function checkbox({ quarantine_id: id, state }, tick) {
+  return el("input", { type: "checkbox", value: id, change: tick, disabled: state !== "held", "aria-label": `Choose ${id}` });
+}
+
+function idList(ids) {
+  const rest = ids.length > IDS_SHOWN ? el("li", {}, `and ${ids.length - IDS_SHOWN} more`) : null;
+  return el("ul", { class: "ids" }, ids.slice(0, IDS_SHOWN).map((id) => el("li", {}, id)), rest);
 }
 
 function deliveryOf(found) {

@@ -1,7 +1,7 @@
 // Messages of unknown outcome, and a person's word about what became of one.
 import { ask, inPath } from "./api.js";
 import { button, byId, el, facts, set, setText } from "./dom.js";
-import { choice, confirmed, field } from "./dialog.js";
+import { choice, confirmed, deed, field } from "./dialog.js";
 import { session } from "./session.js";
 import { table } from "./table.js";
 import { missing, since, time, whole, words } from "./words.js";
@@ -23,7 +23,7 @@ export function unknownView({ say, report, findOrder }) {
     { head: "provider", text: ({ provider }) => provider },
     { head: "reason", kind: "long", text: ({ reason }) => words(reason) },
     { head: "shard", text: ({ shard }) => shard },
-    { head: "resolve", node: (one) => button("Resolve", () => resolve(one), { disabled: !session.covers("operate"), title: session.covers("operate") ? null : "Needs the role operate", "aria-label": `Resolve ${one.kind} ${one.effect_id}` }) },
+    { head: "resolve", node: (one) => deed("Resolve", "operate", () => resolve(one), `Resolve ${one.kind} ${one.effect_id}`) },
   ], { empty: "No message is in this state." });
   const bar = el("div", { class: "bar" }, el("p", {}, el("label", { for: "unknown-state" }, "State"), state),
     button("Refresh", () => load().catch(report), { class: "plain" }));
@@ -46,8 +46,8 @@ export function unknownView({ say, report, findOrder }) {
       about: facts([["message", one.effect_id], ["state", one.state], ["provider", one.provider], ["claimed (UTC)", time(one.claimed_at)]]),
       fields: [
         field("What became of it", to),
-        field("How you know", el("input", { name: "because", required: true, maxlength: 200, autocomplete: "off" }), "Kept with the message: no personal data."),
-        field("The provider's id", el("input", { name: "provider_id", maxlength: 200, autocomplete: "off" }), "When it was accepted, if you have it."),
+        field("How you know", line("because", true), "Kept with the message: no personal data."),
+        field("The provider's id", line("provider_id", false), "When it was accepted, if you have it."),
       ],
       run: async ({ to: end, because, provider_id: providerId }) => {
         const data = { seen: one.state, to: end, because, provider_id: providerId || null };
@@ -60,3 +60,5 @@ export function unknownView({ say, report, findOrder }) {
 
   return { enter: load };
 }
+
+const line = (name, required) => el("input", { name, required, maxlength: 200, autocomplete: "off" });
