@@ -272,13 +272,13 @@ async def test_old_segments_are_deleted(restarted, tmp_path, monkeypatch):
         await ask(session, "POST", "inbound", json={"From": "+15550000009", "To": SENDER, "Body": "STOP"})
         for number in range(20):
             await create(session, body=f"{number}")
-        before = await listed(session)
+        before = [message[:2] for message in await listed(session)]  # its status goes on with time
         assert len(list((tmp_path / "data").iterdir())) <= 3
     async with (
         restarted("--messages-max", "5") as ready,
         aiohttp.ClientSession(ready[6:], headers=HEADERS) as session,
     ):
-        assert await listed(session) == before
+        assert [message[:2] for message in await listed(session)] == before
         assert (await get(session, "requests"))["opted_out"] == 1
 
 
