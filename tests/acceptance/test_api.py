@@ -5,8 +5,8 @@ import os
 import re
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +16,7 @@ import orjson
 import psutil
 import pytest
 from commands import ROOT, postorder
+from forwarding import forwarding
 from real_stack import Bench, invoice_event, order_event
 
 from loadtest.pipeline_process import PipelineProcess
@@ -127,42 +128,12 @@ async def test_it_starts_while_a_shard_is_away_and_shows_it_when_it_is_back(
 
             await bench.until(lambda: holds(reachable, [True, False]), "which shard is away")
             assert (await ask("/v1/quarantine"))["away"] == ["shard1"]
+            assert "<title>Postorder</title>" in await ask.text("GET", "/console", 200)
             assert address.port is not None
             async with forwarding(new_port, address.port):
                 await bench.until(lambda: holds(reachable, [True, True]), "the shard that is back is shown")
                 assert (await ask("/v1/quarantine"))["away"] == []
         assert api.exit_status == 0
-
-
-@asynccontextmanager
-async def forwarding(port: int, to: int) -> AsyncIterator[None]:
-    """Pass connections to a port on to another."""
-    links: set[asyncio.Task[Any]] = set()
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(65_536):
-            writer.write(chunk)
-            await writer.drain()
-        writer.close()
-
-    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        links.add(task)
-        to_there = await asyncio.open_connection(HOST, to)
-        try:
-            await asyncio.gather(copy(reader, to_there[1]), copy(to_there[0], writer))
-        finally:
-            for one in (writer, to_there[1]):
-                one.close()
-                with suppress(OSError):
-                    await one.wait_closed()
-
-    async with await asyncio.start_server(link, HOST, port):
-        yield
-        for task in links:
-            task.cancel()
-        await asyncio.gather(*links, return_exceptions=True)
 
 
 async def ready(http: aiohttp.ClientSession, ops_port: int) -> bool:
