@@ -24,7 +24,7 @@ test-plans: setup ## the plans of the hot statements at a million orders, about 
 test-looks: setup ## mails and pages in Chromium: contrast, widths; skipped without it, half a minute
 	@$(BIN)/pytest tests/acceptance/test_looks.py -m looks $(ARGS)
 
-test-console: setup ## every task of the console, clicked through in Chromium; skipped without it
+test-console: setup ## every task of the console, clicked through in Chromium; skipped without it, 5 minutes; pictures in var/console/
 	@$(BIN)/pytest tests/console -m console $(ARGS)
 
 test-contract: setup ## schemathesis against the API and the public listener, some minutes

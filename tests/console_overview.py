@@ -109,6 +109,7 @@ def overview_at(at: datetime, wave: float = 1.0, **changes: Any) -> Overview:
     )
     silent = msgspec.structs.replace(process, process_id="node-b:77:1", age_s=14.0, workers=0, decision="")
     known = {
+        "shards": shards,
         "kpis": Kpis(
             orders=round(12_600 * wave),
             invoices=round(10_080 * wave),
@@ -145,7 +146,6 @@ def overview_at(at: datetime, wave: float = 1.0, **changes: Any) -> Overview:
             QueueDepth("order-processed", round(800 * wave), 2),
             QueueDepth("invoice-generated", round(500 * wave), 2),
         ),
-        shards=shards,
         pools=pools,
         processes=(process, silent),
         process_count=2,
