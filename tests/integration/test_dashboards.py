@@ -95,7 +95,7 @@ async def test_every_panel_finds_data(
     targets = [f"{HOST}:{one}" for one in (port, port + 1, moves)]
     await moving.bench.twilio("behaviour", {"delivery": {"delay_ms": 10}, "faults": FAULTS})
     with pipeline(moving, tmp_path, port, **settings) as process:
-        async with real_prometheus(tmp_path, targets) as found:
+        async with real_prometheus(tmp_path, targets, interval="500ms") as found:
             await found.until("postorder_ready == 1", 30)
             process.check()
             await publish_all_sorts(moving)
@@ -122,7 +122,7 @@ async def ask_the_api(port: int) -> None:
 
 
 async def add_a_shard(moving: Moving, port: int) -> None:
-    """Move a third of the slots, with metrics; the command is there until Prometheus has seen it."""
+    """Move a third of the slots, with metrics: some seconds, in which Prometheus looks twice a second."""
     command = [sys.executable, "-m", "consumers", "shards", "add", NEW, "--yes", "--metrics-port", str(port)]
     done = await asyncio.to_thread(
         subprocess.run,
