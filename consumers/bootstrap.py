@@ -35,9 +35,6 @@ from pipeline.storage.shard_watch import ShardWatch
 
 log = structlog.get_logger(__name__)
 
-_LOOKERS = frozenset({Role.API})
-"""Roles of processes that go on without the shards that are away."""
-
 
 class Process:
     """One running pipeline process. `run` returns its exit status.
@@ -92,7 +89,7 @@ class Process:
         port = OpsPort(ops, self._metrics, self._readiness, roles=self._roles, tasks=self._new_tasks())
         port.start()
         try:
-            if not await self._opening.open(needs_all=self._roles != _LOOKERS):
+            if not await self._opening.open():
                 return 0
             log.info("pipeline.started", roles=sorted(self._roles), shards=list(self._cluster.shards))
             drained = await run_services(

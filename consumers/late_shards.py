@@ -1,4 +1,4 @@
-"""Shards that were away when a process began that can do without some of them."""
+"""Shards that were away when a process began."""
 
 from typing import Final
 

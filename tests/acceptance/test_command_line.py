@@ -60,8 +60,8 @@ def test_run_waits_for_a_database_that_is_away_and_ends_cleanly_when_told(tmp_pa
         process.terminate()
         rest = process.stderr.read()
         assert process.wait(timeout=10) == 0
-    assert first["event"] == "shard.unavailable"
-    assert "connection refused: is it running?" in first["error"]
+    assert first["event"] == "shards.unavailable"
+    assert "connection refused: is it running?" in first["shards"]["s0"]
     assert "Traceback" not in rest
 
 
