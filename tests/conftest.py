@@ -1,5 +1,6 @@
 """What tests share: the real stack, started once per run, and a pipeline process on it; how long to try."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from moving_shards import Moving, moving_shards, shard_databases
-from real_stack import Bench, open_bench
+from real_stack import Bench, open_bench, prepare
 
 from consumers.stack_settings import write_stack_settings
 from loadtest.pipeline_process import PipelineProcess
@@ -50,10 +51,19 @@ def settings(settings_file: Path) -> Settings:
     return load_settings(settings_file, {})
 
 
+@pytest.fixture(scope="session")
+def prepared(settings_file: Path) -> None:
+    """Tables and queues, made once per run: tests that change them use others, or put them back."""
+    asyncio.run(prepare(load_settings(settings_file, {})))
+
+
 @pytest.fixture
-async def bench(stack: StackStatus, settings: Settings) -> AsyncIterator[Bench]:
+async def bench(
+    prepared: None, request: pytest.FixtureRequest, stack: StackStatus, settings: Settings
+) -> AsyncIterator[Bench]:
     """The stack, migrated and empty, with what a test needs to publish, look and wait."""
-    async with open_bench(stack, settings) as opened:
+    breaks = request.node.get_closest_marker("faults") is not None  # maybe what was prepared as well
+    async with open_bench(stack, settings, prepared=not breaks) as opened:
         yield opened
 
 

@@ -202,17 +202,18 @@ class Bench:
         return await self.status()
 
 
-_prepared: set[tuple[str, ...]] = set()
-"""The servers that have their tables and queues; tests that change those use others, or put them back."""
+async def prepare(settings: Settings) -> None:
+    """Make the tables and the queues."""
+    await migrate_all(settings)
+    await apply_to_broker(settings)
 
 
 @asynccontextmanager
-async def open_bench(stack: StackStatus, settings: Settings) -> AsyncIterator[Bench]:
-    servers = (stack.amqp_url, *(shard.primary_dsn for shard in stack.shards))
-    if servers not in _prepared:
-        await migrate_all(settings)
-        await apply_to_broker(settings)
-        _prepared.add(servers)
+async def open_bench(
+    stack: StackStatus, settings: Settings, *, prepared: bool = False
+) -> AsyncIterator[Bench]:
+    if not prepared:
+        await prepare(settings)
     cluster = Cluster(settings)
     broker = await open_connection(settings.amqp, "tests")
     bench: Bench | None = None
