@@ -1,7 +1,7 @@
 """What every command begins with: its settings, and a loop to run on."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -61,6 +61,14 @@ def find_shard_in(config: Path) -> Callable[[str], ShardSettings | None]:
         return next((shard for shard in settings.shards if shard.name == name), None)
 
     return find_shard
+
+
+def tell_missing(missing: Mapping[str, str]) -> None:
+    """Say which shards did not answer, and why. Raises typer.Exit, status 1, when there are any."""
+    for shard, why in missing.items():
+        typer.echo(f"postorder: what is on {shard} is missing: {why}", err=True)
+    if missing:
+        raise typer.Exit(1)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

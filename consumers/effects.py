@@ -1,15 +1,16 @@
 """What `postorder effects`, `postorder timeline` and the API do: find messages, tell their story.
 
-Each raises StorageUnavailableError, naming who is away.
+Each does what the shards that answer can do. Raises StorageUnavailableError, naming who is away, when that is
+not enough.
 """
 
-import asyncio
 from collections.abc import Iterable
 from uuid import UUID
 
 import msgspec
 
-from consumers.resharding import opened
+from consumers.partial import of_each
+from consumers.reachable import reachable
 from pipeline.errors import EffectError, NoSuchEffectError
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
@@ -25,15 +26,27 @@ class Found(msgspec.Struct, frozen=True):
     story: Story
 
 
-async def list_effects(settings: Settings, wanted: Wanted, limit: int) -> list[Effect]:
-    """Return messages of all shards, those owed longest ago first."""
-    async with opened(settings) as cluster:
-        return await listed_of(cluster, wanted, limit)
+class Listed(msgspec.Struct, frozen=True):
+    """Messages, those owed longest ago first, and why shards that may have more did not answer."""
+
+    effects: list[Effect]
+    missing: dict[str, str]
+
+
+async def list_effects(settings: Settings, wanted: Wanted, limit: int) -> Listed:
+    """Return messages of all shards."""
+    async with reachable(settings) as cluster:
+        asked = await of_each(cluster, lambda shard: desk_of(shard).listed(wanted, limit))
+    return Listed(merged(asked.answers.values(), limit), asked.missing)
 
 
 async def find_effect(settings: Settings, digits: str) -> Found:
-    """Return the message whose id begins with some digits. Raises EffectError when it is not just one."""
-    async with opened(settings) as cluster:
+    """Return the message whose id begins with some digits.
+
+    Raises EffectError when it is not just one, and StorageUnavailableError when a shard that is away may
+    have it.
+    """
+    async with reachable(settings) as cluster:
         return await found_of(cluster, digits)
 
 
@@ -41,23 +54,17 @@ async def resolve_effect(
     settings: Settings, seen: Effect, state: State, *, provider_id: str | None, because: str, actor: str
 ) -> None:
     """Say what became of a message as it was seen. Raises EffectError, SlotsMovedError."""
-    async with opened(settings) as cluster:
+    async with reachable(settings) as cluster:
         await resolved_in(cluster, seen, state, provider_id=provider_id, because=because, actor=actor)
 
 
 async def order_story(settings: Settings, order_id: str) -> Story:
     """Return what is known of an order's messages; all of it empty when nothing is."""
-    async with opened(settings) as cluster:
+    async with reachable(settings) as cluster:
         return await story_of(cluster, order_id)
 
 
 # --- on shards that are open -----------------------------------------------------------------------
-
-
-async def listed_of(cluster: Cluster, wanted: Wanted, limit: int) -> list[Effect]:
-    """As `list_effects`."""
-    found = await asyncio.gather(*(desk_of(shard).listed(wanted, limit) for shard in cluster))
-    return merged(found, limit)
 
 
 def merged(parts: Iterable[list[Effect]], limit: int) -> list[Effect]:
@@ -69,8 +76,10 @@ def merged(parts: Iterable[list[Effect]], limit: int) -> list[Effect]:
 async def found_of(cluster: Cluster, digits: str) -> Found:
     """As `find_effect`."""
     first, last = span_of(digits)
-    parts = await asyncio.gather(*(desk_of(shard).by_id(first, last) for shard in cluster))
-    return await with_story(cluster, the_one(digits, parts))
+    asked = await of_each(cluster, lambda shard: desk_of(shard).by_id(first, last))
+    if not any(asked.answers.values()):
+        asked.require_all("the message")
+    return await with_story(cluster, the_one(digits, asked.answers.values()))
 
 
 async def with_story(cluster: Cluster, effect: Effect) -> Found:

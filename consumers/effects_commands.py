@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from consumers.audited import on_record, operator
-from consumers.command import ConfigOption, run_async, settings_from
+from consumers.command import ConfigOption, run_async, settings_from, tell_missing
 from consumers.effects import find_effect, list_effects, resolve_effect
 from consumers.timeline_report import effect_table, entries_of, print_entries, without_contacts
 from pipeline.errors import SettingsError
@@ -43,12 +43,13 @@ def list_command(  # noqa: PLR0917  # each is an option
     wanted = Wanted(state=state, channel=channel, kind=kind, older_than_s=older_than_s)
     found = run_async(list_effects(settings_from(config), wanted, limit))
     if as_json:
-        for effect in found:
+        for effect in found.effects:
             typer.echo(msgspec.json.encode(effect))
-        return
-    Console().print(effects_listed(found))
-    if len(found) == limit:
-        typer.echo(f"there may be more than these {limit}: see --limit", err=True)
+    else:
+        Console().print(effects_listed(found.effects))
+        if len(found.effects) == limit:
+            typer.echo(f"there may be more than these {limit}: see --limit", err=True)
+    tell_missing(found.missing)
 
 
 @effects_app.command()

@@ -10,6 +10,8 @@ import msgspec
 
 from consumers.lean.publisher import LeanPublisher, Message
 from consumers.lean.wire import property_bytes, route_of, without_user_id
+from consumers.partial import of_each
+from consumers.reachable import reachable
 from consumers.topology import EXCHANGE
 from pipeline.errors import RedriveError
 from pipeline.ingest.delivery import UNDECODABLE_HEADER
@@ -42,10 +44,19 @@ async def opened(settings: Settings) -> AsyncIterator[list[Quarantine]]:
         await cluster.close()
 
 
-async def find(settings: Settings, wanted: Filter, limit: int) -> list[Quarantined]:
-    """Return deliveries of all shards, those seen longest ago first."""
-    async with opened(settings) as shards:
-        return await found_in(shards, wanted, limit)
+class Found(msgspec.Struct, frozen=True):
+    """Deliveries, those seen longest ago first, and why shards that may have more did not answer."""
+
+    deliveries: list[Quarantined]
+    missing: dict[str, str]
+
+
+async def find(settings: Settings, wanted: Filter, limit: int) -> Found:
+    """Return deliveries of all shards that answer. Raises StorageUnavailableError when none does."""
+    async with reachable(settings) as cluster:
+        asked = await of_each(cluster, lambda shard: quarantine_of(shard).find(wanted, limit))
+    every = [one for part in asked.answers.values() for one in part]
+    return Found(sorted(every, key=lambda one: (one.last_seen_at, one.id))[:limit], asked.missing)
 
 
 async def count(settings: Settings, wanted: Filter) -> int:
@@ -92,13 +103,6 @@ def quarantines(cluster: Cluster) -> list[Quarantine]:
 def quarantine_of(shard: Shard) -> Quarantine:
     """Return a shard's quarantine."""
     return Quarantine(shard.name, shard.primary)
-
-
-async def found_in(shards: Sequence[Quarantine], wanted: Filter, limit: int) -> list[Quarantined]:
-    """As `find`."""
-    found = await asyncio.gather(*(shard.find(wanted, limit) for shard in shards))
-    merged = [one for part in found for one in part]
-    return sorted(merged, key=lambda one: (one.last_seen_at, one.id))[:limit]
 
 
 def merged(parts: Iterable[Sequence[QuarantineLine]], limit: int) -> list[QuarantineLine]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers.audited import on_record
-from consumers.command import ConfigOption, run_async, settings_from
+from consumers.command import ConfigOption, run_async, settings_from, tell_missing
 from consumers.quarantine import Worked, count, drop, export, exported, find, redrive
 from pipeline.errors import PostorderError, SettingsError
 from pipeline.storage.quarantine import Filter, Quarantined, QuarantineState
@@ -51,12 +51,13 @@ def list_command(  # noqa: PLR0917  # each is an option
     wanted = _filter(ids, reason, queue, since, until, state)
     found = run_async(find(settings_from(config), wanted, limit))
     if as_json:
-        for line in exported(found):
+        for line in exported(found.deliveries):
             typer.echo(line)
     else:
-        _print_table(found)
-        if len(found) == limit:
+        _print_table(found.deliveries)
+        if len(found.deliveries) == limit:
             typer.echo(f"there may be more than these {limit}: see --limit", err=True)
+    tell_missing(found.missing)
 
 
 @quarantine_app.command()
@@ -67,11 +68,12 @@ def show(
     """Show deliveries with headers and body."""
     wanted = _filter(ids, None, None, None, None, *QuarantineState)
     found = run_async(find(settings_from(config), wanted, 100))
-    if not found:
+    for one in found.deliveries:
+        _print_one(one)
+    if not found.deliveries and not found.missing:
         typer.echo("postorder: no such delivery in quarantine", err=True)
         raise typer.Exit(1)
-    for one in found:
-        _print_one(one)
+    tell_missing(found.missing)
 
 
 @quarantine_app.command("export")

@@ -2,23 +2,34 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 
 from consumers.connection import connection
+from consumers.partial import of_each
+from consumers.reachable import reachable
 from consumers.topology import QueueDepth, queue_depths
+from pipeline.errors import BrokerUnavailableError
 from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.accounting import Accounting, accounting_of, effects_by_state
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.reader import ShardTotals
 
 _CHANNELS = ("sms", "email")
+_BROKER: Final = "broker"
+_COUNT_S: Final = 60.0  # whole tables are counted
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything `postorder status --json` prints."""
+    """Everything `postorder status --json` prints.
+
+    `away`: shards, and `broker`, that did not answer, and why: the figures are without theirs.
+    """
 
     per_min: dict[str, int]
     totals: dict[str, int]
@@ -26,20 +37,29 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     shards: dict[str, ShardTotals]
     queues: list[QueueDepth]
     accounting: Accounting
+    away: dict[str, str] = {}
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing waits anywhere."""
         waiting = sum(queue.messages for queue in self.queues)
-        return waiting == 0 and self.accounting.open == 0
+        return waiting == 0 and self.accounting.open == 0 and not self.away
+
+    @property
+    def is_well(self) -> bool:
+        """Whether everybody answers, and it adds up."""
+        return self.accounting.balances and not self.away
 
 
 async def read_status(settings: Settings, cluster: Cluster) -> Status:
-    """Read everything. Raises StorageUnavailableError or BrokerUnavailableError, naming who is away."""
-    totals = await asyncio.gather(*(shard.reader.totals() for shard in cluster))
-    queues = await read_queues(settings.amqp)
-    shards = {shard.name: found for shard, found in zip(cluster, totals, strict=True)}
-    return _summed(shards, queues)
+    """Read what can be read. Raises StorageUnavailableError when no shard answers."""
+    found = await of_each(cluster, lambda shard: shard.reader.totals(), timeout_s=_COUNT_S)
+    away = dict(found.missing)
+    try:
+        queues = await read_queues(settings.amqp)
+    except BrokerUnavailableError as error:
+        queues, away[_BROKER] = [], str(error)
+    return _summed(found.answers, queues, away)
 
 
 async def read_queues(settings: AmqpSettings) -> list[QueueDepth]:
@@ -53,16 +73,11 @@ async def read_queues(settings: AmqpSettings) -> list[QueueDepth]:
 
 async def status_of(settings: Settings) -> Status:
     """Open what is needed, read the status, close again."""
-    cluster = Cluster(settings)
-    try:
-        for shard in cluster:
-            await shard.primary.open()
+    async with reachable(settings) as cluster:
         return await read_status(settings, cluster)
-    finally:
-        await cluster.close()
 
 
-def _summed(shards: dict[str, ShardTotals], queues: list[QueueDepth]) -> Status:
+def _summed(shards: Mapping[str, ShardTotals], queues: list[QueueDepth], away: dict[str, str]) -> Status:
     found = list(shards.values())
     sums: Counter[str] = Counter()
     per_min: Counter[str] = Counter()
@@ -81,8 +96,9 @@ def _summed(shards: dict[str, ShardTotals], queues: list[QueueDepth]) -> Status:
             **{channel: sum(shard.accepted.get(channel, 0) for shard in found) for channel in _CHANNELS},
         },
         effects={channel: dict(counter) for channel, counter in effects_by_state(found).items()},
-        shards=shards,
+        shards=dict(shards),
         queues=queues,
+        away=away,
         accounting=accounting_of(found),
     )
 
@@ -94,6 +110,10 @@ def print_status(status: Status, console: Console) -> None:
     """Print the status as tables."""
     console.print(Group(_kpis(status), _shards(status), _effects(status), _queues(status)))
     console.print(accounting_text(status.accounting))
+    for name, why in status.away.items():
+        console.print(
+            f"[red]{escape(name)} does not answer, and its figures are missing:[/red] {escape(why)}"
+        )
 
 
 def _kpis(status: Status) -> Table:

@@ -20,4 +20,4 @@ def status(
         typer.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
         print_status(found, Console())
-    raise typer.Exit(0 if found.accounting.balances else 1)
+    raise typer.Exit(0 if found.is_well else 1)

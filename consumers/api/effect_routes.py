@@ -13,9 +13,9 @@ from msgspec import Meta
 from consumers.api.access import caller_of
 from consumers.api.answers import EffectFound, effect_found
 from consumers.api.callers import Access
-from consumers.api.partial import of_each
 from consumers.api.routes import PRINTABLE, VISIBLE, needs, no_such
-from consumers.effects import Found, desk_of, merged, resolved_in, span_of, the_one, with_story
+from consumers.effects import desk_of, found_of, merged, resolved_in, the_one, with_story
+from consumers.partial import of_each
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.control.audit_log import AuditLog
 from pipeline.storage.cluster import Cluster
@@ -75,7 +75,7 @@ def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
     @get("/v1/effects/{effect_id:str}", **needs(Access.READ, 404))
     async def effect(request: AnyRequest, effect_id: FromPath[str]) -> EffectFound:
         """Return a message, and all that happened to it."""
-        found = await _found(cluster, _digits(effect_id))
+        found = await found_of(cluster, _digits(effect_id))
         return effect_found(found.effect, found.story, caller_of(request))
 
     @post("/v1/effects/{effect_id:str}/resolution", status_code=200, **needs(Access.OPERATE, 404, 409, 415))
@@ -84,7 +84,7 @@ def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
     ) -> EffectFound:
         """Say what became of a message that is unknown or abandoned."""
         caller = caller_of(request)
-        seen = (await _found(cluster, _digits(effect_id))).effect
+        seen = (await found_of(cluster, _digits(effect_id))).effect
         if seen.state is not data.seen:
             raise Refused(_CONFLICT, f"it is {seen.state} by now")
         actor = f"api {caller.subject}"
@@ -97,18 +97,6 @@ def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
         return effect_found(now, (await with_story(cluster, now)).story, caller)
 
     return [effects, effect, resolve]
-
-
-async def _found(cluster: Cluster, digits: str) -> Found:
-    """Return a message, also while other shards are away.
-
-    Raises NoSuchEffectError, and StorageUnavailableError when one that is away may have it.
-    """
-    first, last = span_of(digits)
-    asked = await of_each(cluster, lambda shard: desk_of(shard).by_id(first, last))
-    if not any(asked.answers.values()):
-        asked.require_all("the message")
-    return await with_story(cluster, the_one(digits, asked.answers.values()))
 
 
 def _digits(segment: str) -> str:

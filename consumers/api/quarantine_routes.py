@@ -14,8 +14,8 @@ from msgspec import Meta
 
 from consumers.api.access import caller_of
 from consumers.api.callers import Access
-from consumers.api.partial import Partial, of_each
 from consumers.api.routes import needs, no_such
+from consumers.partial import Partial, of_each
 from consumers.quarantine import Worked, dropped_in, merged, quarantine_of, redriven_in
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.control.audit_log import AuditLog
@@ -189,7 +189,7 @@ async def _holding(cluster: Cluster, ids: tuple[str, ...]) -> Partial[Quarantine
     """Return the quarantines that hold some of the deliveries: the others are left alone."""
     asked = await of_each(cluster, lambda shard: quarantine_of(shard).count(Filter(ids=ids)))
     holding = {name: quarantine_of(cluster[name]) for name, count in asked.answers.items() if count}
-    return Partial(answers=holding, away=asked.away)
+    return Partial(answers=holding, missing=asked.missing)
 
 
 def _delivery(one: Quarantined) -> Delivery:

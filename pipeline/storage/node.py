@@ -69,7 +69,7 @@ class Node:
     """A PostgreSQL server. `name` is its shard's and its role: "shard0 primary" or "shard0 replica".
 
     The DSN may name several hosts: then the server is whichever of them has the role. Mutable state: the
-    pool, and when its connections were last renewed to find a replica again.
+    pool, why there is none, and when its connections were last renewed to find a replica again.
     """
 
     def __init__(self, name: str, dsn: str, password: str, settings: StorageSettings) -> None:
@@ -78,6 +78,7 @@ class Node:
         self._connector = Connector(name, dsn, password, settings)
         self.address = self._connector.address
         self._pool: asyncpg.Pool | None = None
+        self._unopened = f"{name} at {self.address}: not open"
         self._renewed_at = 0.0
 
     def __repr__(self) -> str:
@@ -97,14 +98,18 @@ class Node:
     async def open(self) -> None:
         """Open the pool. Raises StorageUnavailableError when the server cannot be reached."""
         settings = self._settings
-        with translated(f"{self.name} at {self.address}"):
-            self._pool = await asyncpg.create_pool(
-                connect=self._connector.connect,
-                min_size=1,
-                max_size=settings.connections_max,
-                max_inactive_connection_lifetime=settings.idle_connection_max_s,
-                connection_class=Connection,
-            )
+        try:
+            with translated(f"{self.name} at {self.address}"):
+                self._pool = await asyncpg.create_pool(
+                    connect=self._connector.connect,
+                    min_size=1,
+                    max_size=settings.connections_max,
+                    max_inactive_connection_lifetime=settings.idle_connection_max_s,
+                    connection_class=Connection,
+                )
+        except PostorderError as error:
+            self._unopened = str(error)
+            raise
 
     async def dedicated_connection(self) -> asyncpg.Connection:
         """Return a connection outside the pool, for who listens or holds session locks. The caller ends it.
@@ -133,7 +138,7 @@ class Node:
         lent again: each is replaced by one to whichever server has the role then.
         """
         if self._pool is None:
-            raise StorageUnavailableError(f"{self.name} at {self.address}: not open")
+            raise StorageUnavailableError(self._unopened)
         pool = self._pool
         with translated(f"{self.name} at {self.address}"):
             async with pool.acquire(timeout=self._settings.acquire_timeout_s) as connection:

@@ -46,7 +46,7 @@ async def check(bench: Bench, settings: Settings) -> None:
     invoices = sum(isinstance(event, dict) and event["type"] == "invoice.generated" for event in published)
     assert (status.totals["orders"], status.totals["invoices"]) == (ORDERS, invoices)
     assert status.accounting.events_difference == status.accounting.effects_difference == 0
-    held = await find(settings, Filter(), 10)
+    held = (await find(settings, Filter(), 10)).deliveries
     assert sorted(one.body for one in held) == [b"[", b"{}"]
     depths = {queue.name: queue.messages for queue in status.queues}
     assert depths["dead-letters"] == 0
@@ -79,7 +79,7 @@ async def test_killed_while_a_bad_row_is_isolated(bench: Bench, settings: Settin
     with run_pipeline(notifications_grace_window_s="0"):
         status = await bench.until_quiet(51, timeout_s=40)
     assert status.totals["orders"] == 50
-    held = await find(settings, Filter(reason="refused_by_database"), 10)
+    held = (await find(settings, Filter(reason="refused_by_database"), 10)).deliveries
     assert [orjson.loads(one.body)["data"]["order_id"] for one in held] == ["o-bad"]
 
 

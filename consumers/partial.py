@@ -18,41 +18,48 @@ TIMEOUT_S: Final = 2.0
 
 
 class Partial(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """What shards said, by name, and the names of those that did not answer."""
+    """What shards said, by name, and why the others did not answer, by theirs."""
 
     answers: dict[str, T]
-    away: tuple[str, ...]
+    missing: dict[str, str]
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        """The names of the shards that did not answer."""
+        return tuple(self.missing)
 
     def require_all(self, what: str) -> None:
         """Raise StorageUnavailableError when a shard that did not answer may have what was not found."""
-        if self.away:
-            raise StorageUnavailableError(f"{', '.join(self.away)}: no answer: {what} may be there")
+        if self.missing:
+            raise StorageUnavailableError(f"{', '.join(self.missing)}: no answer: {what} may be there")
 
 
-async def of_each(shards: Iterable[Shard], ask: Callable[[Shard], Awaitable[T]]) -> Partial[T]:
+async def of_each(
+    shards: Iterable[Shard], ask: Callable[[Shard], Awaitable[T]], *, timeout_s: float = TIMEOUT_S
+) -> Partial[T]:
     """Ask shards at once.
 
     Raises StorageUnavailableError when none answers, and what is wrong with the question itself.
     """
     asked = list(shards)
-    found = await asyncio.gather(*(_of(shard, ask) for shard in asked))
+    found = await asyncio.gather(*(_of(shard, ask, timeout_s) for shard in asked))
     answers = {name: answer for name, answer, error in found if error is None}
-    away = tuple(name for name, _, error in found if error is not None)
-    if away and not answers:
+    missing = {name: str(error) for name, _, error in found if error is not None}
+    if missing and not answers:
         raise StorageUnavailableError(f"no shard of {len(asked)} answers: {found[0][2]}")
-    if away:
-        log.info("api.shards_away", shards=away)
-    return Partial(answers=answers, away=away)  # type: ignore[arg-type]  # an answer without error is one
+    if missing:
+        log.debug("shards.no_answer", shards=tuple(missing))
+    return Partial(answers=answers, missing=missing)  # type: ignore[arg-type]  # an answer without error is one
 
 
 async def _of(
-    shard: Shard, ask: Callable[[Shard], Awaitable[T]]
+    shard: Shard, ask: Callable[[Shard], Awaitable[T]], timeout_s: float
 ) -> tuple[str, T | None, PostorderError | None]:
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             return shard.name, await ask(shard), None
     except TimeoutError:
-        return shard.name, None, StorageTimeoutError(f"{shard.name}: no answer in {TIMEOUT_S:g} s")
+        return shard.name, None, StorageTimeoutError(f"{shard.name}: no answer in {timeout_s:g} s")
     except PostorderError as error:
         if not error.retryable:
             raise
