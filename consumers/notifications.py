@@ -13,6 +13,7 @@ from consumers.provider_slots import (
 )
 from consumers.roles import Role
 from consumers.sending_rules import sending_rules
+from consumers.standings import Standings
 from pipeline.backoff import Backoff
 from pipeline.clock import Clock
 from pipeline.control.limit_board import LimitBoard
@@ -125,7 +126,8 @@ def notification_services(
 ) -> list[Service]:
     """Return the services, most downstream first. `parts`: of the report. `put` takes spans."""
     book, persons = _contacts(settings, cluster, clock, new_tasks)
-    rules = sending_rules(settings, cluster, metrics, clock, new_tasks)
+    standings = Standings(settings, cluster, clock=clock, tasks=new_tasks())
+    rules = sending_rules(settings, cluster, standings, metrics=metrics, clock=clock, new_tasks=new_tasks)
     providers = Providers(settings, metrics, clock, templates, book.complete, put=put)
 
     async def check(claim: Claim, message: Any) -> None:
@@ -197,7 +199,7 @@ def notification_services(
     parts["pools"] = lambda: tuple(pool_report(relay.pool, slots) for relay, slots in pools)
     parts["limits"] = keeper.applied
     foresight = Foresight(cluster, book.expect)
-    return [providers, persons, book, foresight, rules, keeper, count, *relays, reconciler]
+    return [providers, persons, book, foresight, standings, rules, keeper, count, *relays, reconciler]
 
 
 def _limit_keeper(

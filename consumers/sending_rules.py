@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+from consumers.standings import Standings
 from pipeline.clock import Clock
 from pipeline.lifecycle import Tasks
 from pipeline.notifications.rules.countries import Countries
 from pipeline.notifications.rules.quiet_hours import QuietHours
-from pipeline.notifications.rules.recipient_book import RecipientBook, RecipientShard
+from pipeline.notifications.rules.recipient_book import RecipientBook
 from pipeline.notifications.rules.recipients import Recipients
 from pipeline.notifications.rules.sending_rules import SendingRules
 from pipeline.notifications.rules.spending import Spending
@@ -18,20 +19,23 @@ from pipeline.storage.outbox import Channel
 
 
 def sending_rules(
-    settings: Settings, cluster: Cluster, metrics: Metrics, clock: Clock, new_tasks: Callable[[], Tasks]
+    settings: Settings,
+    cluster: Cluster,
+    standings: Standings,
+    *,
+    metrics: Metrics,
+    clock: Clock,
+    new_tasks: Callable[[], Tasks],
 ) -> SendingRules:
-    """Return the rules as a service. What it runs on is `cluster`, which must be open."""
+    """Return the rules as a service. `standings` must outlive it, and `cluster` that."""
     rules = settings.rules
     rule_metrics = RuleMetrics(metrics.registry)
-
-    def shard(name: str) -> RecipientShard:
-        return cluster[name].recipients
 
     def book(cap: int) -> RecipientBook:
         return RecipientBook(
             cap=cap,
             router=cluster.router,
-            shard=shard,
+            shard=standings.shard,
             refresh=cluster.refresh,
             clock=clock,
             tasks=new_tasks(),

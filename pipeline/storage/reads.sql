@@ -122,3 +122,13 @@ SELECT jsonb_build_object(
 -- name: slots
 SELECT coalesce(jsonb_agg(jsonb_build_array(slot, epoch)), '[]') AS data, '{}'::bigint[] AS seen, true AS owned
 FROM shard_slot WHERE state IN ('owned', 'leaving');
+
+-- name: standings
+-- $1, $2: slots and keys of recipients. Of each: its key, whether this shard may speak of it, why it wants nothing.
+SELECT coalesce(jsonb_agg(jsonb_build_array(
+           t.key,
+           coalesce((SELECT s.state FROM shard_slot s WHERE s.slot = t.slot) = 'owned', false),
+           (SELECT r.reason FROM recipient r
+            WHERE r.slot = t.slot AND r.recipient_key = t.key AND r.state = 'out'))), '[]') AS data,
+       ARRAY[]::bigint[] AS seen, true AS owned
+FROM unnest($1::smallint[], $2::uuid[]) AS t(slot, key);
