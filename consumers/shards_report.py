@@ -14,11 +14,15 @@ from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.move_table import Move
 from pipeline.storage.slot_ownership import SlotOwnership
-from pipeline.storage.slot_rows import SlotRows, replica_lag
+from pipeline.storage.slot_rows import SlotRows
+from pipeline.storage.watch_table import WatchTable
 
 
 class ShardView(msgspec.Struct, frozen=True, kw_only=True):
-    """One shard. `slots` as ranges; `rows` of tables with slots; the lag of its slowest replica."""
+    """One shard. `slots` as ranges; `rows` of tables with slots; `replicas` that stream, the slowest's lag.
+
+    `has_replica`: whether the settings name one.
+    """
 
     name: str
     weight: int
@@ -28,6 +32,8 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     is_settled: bool
     rows: int
     size_bytes: int
+    has_replica: bool
+    replicas: int
     lag_bytes: int
     lag_s: float
 
@@ -76,7 +82,7 @@ async def _shard_view(cluster: Cluster, name: str, *, sizes: bool) -> ShardView:
     stored = await shard.maps.read()
     slots = cluster.shard_map.slots_of(name)
     found = (await SlotRows(shard.primary).sizes()).values() if sizes else ()
-    lag = await replica_lag(shard.primary)
+    standing = await WatchTable(shard.primary).standing()
     return ShardView(
         name=name,
         weight=shard.settings.weight,
@@ -86,8 +92,10 @@ async def _shard_view(cluster: Cluster, name: str, *, sizes: bool) -> ShardView:
         is_settled=bool(stored and stored.is_settled),
         rows=round(sum(size.rows for size in found)),
         size_bytes=round(sum(size.size_bytes for size in found)),
-        lag_bytes=lag.size_bytes,
-        lag_s=round(lag.seconds, 3),
+        has_replica=shard.replica is not None,
+        replicas=standing.replicas,
+        lag_bytes=standing.lag_bytes,
+        lag_s=round(standing.lag_s, 3),
     )
 
 
@@ -115,13 +123,14 @@ def print_show(views: Views, console: Console) -> None:
     for shard in views.shards:
         remarks = [] if shard.is_settled else ["slots come or go"]
         remarks += [] if shard.epoch == views.epoch else [f"its map is of epoch {shard.epoch}"]
+        remarks += ["its replica does not stream"] if shard.has_replica and not shard.replicas else []
         table.add_row(
             shard.name,
             str(shard.weight),
             f"{shard.slots:,}",
             f"{shard.rows:,}",
             f"{shard.size_bytes / 1e6:,.1f}",
-            f"{shard.lag_bytes:,} bytes",
+            f"{shard.lag_bytes:,} bytes" if shard.replicas else "",
             "; ".join(remarks),
         )
     console.print(table)
