@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+_LOST_S: Final = 10.0
+"""A task that still runs so long after it was cancelled was not told: what tasks do at their end is over."""
 
 
 class Service(Protocol):
@@ -58,10 +61,15 @@ class Tasks:
             await asyncio.wait(self._running)
 
     async def cancel(self) -> None:
-        """Cancel all and wait until they have ended."""
-        for task in self._running:
-            task.cancel()
-        await self.join()
+        """Cancel all and wait until they have ended.
+
+        A cancellation can get lost: `asyncio.wait_for` of Python 3.11, which libraries use, answers with the
+        error of what it waited for when both come at once, and who retries goes on. So it is said again.
+        """
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running, timeout=_LOST_S)
 
 
 async def run_services(services: Sequence[Service], until: asyncio.Event, *, drain_timeout_s: float) -> bool:

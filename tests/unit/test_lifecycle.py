@@ -93,3 +93,24 @@ async def test_fifty_starts_and_stops() -> None:
         await tasks.cancel()
         await tasks.cancel()
         await tasks.join()
+
+
+async def test_a_cancellation_that_gets_lost_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.lifecycle._LOST_S", 0.01)
+    lost = []
+
+    async def deaf_once() -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append(1)
+
+    tasks = Tasks(lambda *_crash: None)
+    task = tasks.start(deaf_once(), "deaf")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await tasks.cancel()
+    assert task.cancelled()

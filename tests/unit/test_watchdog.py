@@ -12,7 +12,7 @@ from pipeline.settings import AmqpSettings
 
 class HurriedClock(SystemClock):
     async def sleep(self, _delay_s: float) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
 
 
 async def test_a_watchdog_that_the_broker_does_not_answer_says_nothing_of_queues() -> None:
