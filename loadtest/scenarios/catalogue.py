@@ -253,7 +253,9 @@ _ALL = (
         thresholds=(
             Threshold(figure="allocator.workers_max", at_least=2),
             Threshold(figure="allocator.turns", at_most=1),
-            Threshold(figure="hold.allocator.changes", at_most=0),
+            # A window of which little is used is halved once; nothing else may move.
+            Threshold(figure="hold.allocator.changes", at_most=1),
+            Threshold(figure="hold.allocator.workers_added", at_most=0),
             Threshold(figure="rest.allocator.changes", at_most=0),
             Threshold(figure="rest.allocator.workers", at_most=1),
         ),
