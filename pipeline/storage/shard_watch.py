@@ -77,7 +77,7 @@ class ShardWatch:
         looks = 0
         while True:
             try:
-                await self._look(shard.name, table)
+                await self._look(shard, table)
             except PostorderError as error:
                 self._is_down(shard.name, error)
             else:
@@ -87,12 +87,14 @@ class ShardWatch:
             looks += 1
             await self._clock.sleep(_PACE_S)
 
-    async def _look(self, shard: str, table: WatchTable) -> None:
-        standing, metrics = await table.standing(), self._metrics
-        metrics.replicas.labels(shard).set(standing.replicas)
-        metrics.replicas_synchronous.labels(shard).set(standing.synchronous)
-        metrics.replica_lag_bytes.labels(shard).set(standing.lag_bytes)
-        metrics.replica_lag_seconds.labels(shard).set(standing.lag_s)
+    async def _look(self, shard: Shard, table: WatchTable) -> None:
+        standing, metrics, name = await table.standing(), self._metrics, shard.name
+        if shard.replica is None and not standing.replicas:
+            return  # on purpose: a gauge of 0 would page for ever
+        metrics.replicas.labels(name).set(standing.replicas)
+        metrics.replicas_synchronous.labels(name).set(standing.synchronous)
+        metrics.replica_lag_bytes.labels(name).set(standing.lag_bytes)
+        metrics.replica_lag_seconds.labels(name).set(standing.lag_s)
 
     async def _count(self, shard: str, table: WatchTable, looks: int) -> None:
         """Count what waits, now and then. A count that takes too long says nothing of the primary."""

@@ -24,6 +24,7 @@ class Primary:
 
     def __init__(self) -> None:
         self.is_away = self.is_slow = False
+        self.standing: tuple[float, ...] = STANDING
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["Primary"]:
@@ -35,7 +36,7 @@ class Primary:
         return 0, 1, 20
 
     async def fetchrow(self, _statement: str) -> tuple[float, ...]:
-        return STANDING
+        return self.standing
 
     async def fetch(self, _statement: str, _at_most: int) -> list[dict[str, Any]]:
         if self.is_slow:
@@ -123,3 +124,16 @@ async def test_a_count_that_takes_too_long_does_not_make_a_primary_one_that_is_a
     await watched.pass_by(20)
     assert list(watched.watch.causes()) == []
     assert (watched.shown("due_messages"), watched.shown("replicas")) == ({"shard1"}, {"shard0", "shard1"})
+
+
+async def test_a_shard_that_has_no_replica_on_purpose_pages_nobody() -> None:
+    watched = Watched()
+    for primary in watched.primaries.values():
+        primary.standing = (0, 0, 0, 0.0)
+    watched.watch._cluster.shards["shard1"].replica = watched.primaries["shard1"]
+    await watched.watch.start()
+    await watched.pass_by(5)
+    assert watched.shown("replicas") == {"shard1"}
+    assert watched.shown("primary_up") == {"shard0", "shard1"}
+    await watched.watch.stop()
+    assert watched.crashes == []
