@@ -192,15 +192,23 @@ async def test_what_comes_and_goes_is_said_and_figures_are_not(console: Console,
     assert [await one.get_attribute("id") for one in live] == ["said"]
 
 
+async def kept(console: Console, api: ScriptedApi) -> dict[str, float]:
+    """What the page keeps: the least of several looks while it has little to do, and makes no garbage."""
+    api.pause_s, pause_s = 1.0, api.pause_s
+    looks = [await console.metrics() for _ in range(8)]
+    api.pause_s = pause_s
+    return {name: min(look[name] for look in looks) for name in looks[0]}
+
+
 async def test_a_day_needs_no_more_memory_than_an_hour(browser: Browser, api: ScriptedApi) -> None:
     """A day's figures, as fast as the page takes them."""
     async with opened_console(browser, api.url) as console:
         await console.sign_in(api.token)
         api.pause_s, api.step = 0.005, timedelta(seconds=15)
         await until(lambda: api.sent > 800, "an hour and more", 60)
-        before = await console.metrics()
+        before = await kept(console, api)
         await until(lambda: api.sent > 800 + 5760, "a day", 110)
-        after = await console.metrics()
+        after = await kept(console, api)
     assert after["Nodes"] <= before["Nodes"] + 50, (before, after)
     assert after["JSEventListeners"] <= before["JSEventListeners"] + 5
     assert after["JSHeapUsedSize"] < before["JSHeapUsedSize"] + 1_500_000, (before, after)

@@ -71,11 +71,15 @@ async def test_a_flood_changes_nothing_and_orders_go_on(bench: Bench, run_pipeli
         flooding = asyncio.ensure_future(flood.run(over))
         await bench.publish(*(order_event(f"p-{number}") for number in range(ORDERS)))
         status = await bench.until_quiet(ORDERS + 1, timeout_s=120)
+
+        async def was_a_flood() -> bool:
+            return min(flood.statuses.values(), default=0) > 100
+
+        await bench.until(was_a_flood, "a hundred of each kind are answered")
         over.set()
         await flooding
     assert status.accounting.balances
     assert await sms_row(bench) == row
     assert set(flood.statuses) == {204, 403}
-    assert min(flood.statuses.values()) > 100
     assert len(await bench.sms()) == ORDERS + 1
     print(f"answered during the flood: {flood.statuses}")  # noqa: T201  # for whoever runs it by hand
