@@ -105,34 +105,35 @@ AT = HEADER.partition(",")[0]
 V1 = next(part for part in HEADER.split(",") if part.startswith("v1="))
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "",
-        AT,
-        V1,
-        f"{AT},{V1.replace('v1', 'v0')}",  # the scheme is not what Stripe calls safe
-        f"{AT},{V1.replace('v1', 'v2')}",
-        f"{AT},{V1.upper()}",
-        f"{AT},{V1[:-2]}",
-        f"{AT},{V1}00",
-        f"{AT},{AT},{V1}",
-        f"t=1,{AT},{V1}",
-        f"t=,{V1}",
-        f"t=-1,{V1}",
-        f"t=+{AT[2:]},{V1}",
-        f"t={AT[2:]}.0,{V1}",
-        f"t=٠{AT[2:]},{V1}",
-        f"t={'9' * 400},{V1}",
-        f"{AT};{V1}",
-        f"{AT}," + ",".join(["v1=" + "0" * 64] * 8) + f",{V1}",  # too many to look at
-        f"{AT},{V1}" + " " * 5000,
-        stripe_header(BODY, "whsec_another"),
-        stripe_header(BODY, age_s=305),
-        stripe_header(BODY, age_s=-305),
-        stripe_header(BODY, age_s=86_400),
-    ],
+REFUSED = (
+    "",
+    AT,
+    V1,
+    f"{AT},{V1.replace('v1', 'v0')}",  # the scheme is not what Stripe calls safe
+    f"{AT},{V1.replace('v1', 'v2')}",
+    f"{AT},{V1.upper()}",
+    f"{AT},{V1[:-2]}",
+    f"{AT},{V1}00",
+    f"{AT},{AT},{V1}",
+    f"t=1,{AT},{V1}",
+    f"t=,{V1}",
+    f"t=-1,{V1}",
+    f"t=+{AT[2:]},{V1}",
+    f"t={AT[2:]}.0,{V1}",
+    f"t=٠{AT[2:]},{V1}",
+    f"t={'9' * 400},{V1}",
+    f"{AT};{V1}",
+    f"{AT}," + ",".join(["v1=" + "0" * 64] * 8) + f",{V1}",  # too many to look at
+    f"{AT},{V1}" + " " * 5000,
+    stripe_header(BODY, "whsec_another"),
+    stripe_header(BODY, age_s=305),
+    stripe_header(BODY, age_s=-305),
+    stripe_header(BODY, age_s=86_400),
 )
+
+
+# Their places are their names: two processes that read this in different seconds have to find the same tests.
+@pytest.mark.parametrize("header", REFUSED, ids=map(str, range(len(REFUSED))))
 def test_what_stripe_did_not_sign_so_is_refused(header: str) -> None:
     assert is_genuine(STRIPE, {"Stripe-Signature": HEADER}, BODY)
     assert not is_genuine(STRIPE, {"Stripe-Signature": header}, BODY)
