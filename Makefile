@@ -31,7 +31,7 @@ test-contract: setup ## schemathesis against the API and the public listener, so
 	@$(BIN)/pytest tests/contract -m contract $(ARGS)
 
 test-faults: setup ## break things while it runs, minutes; writes var/faults/report.json
-	@$(BIN)/pytest tests/faults -m faults $(ARGS)
+	@$(BIN)/pytest $(if $(findstring tests/,$(ARGS)),,tests/faults) -m faults $(ARGS)
 
 bench: bench-intake bench-writer bench-commit bench-reads bench-notifications bench-retention bench-reshard bench-ring ## all benchmarks
 
