@@ -9,13 +9,13 @@ from uuid import UUID
 
 import msgspec
 
-from consumers.partial import of_each
 from consumers.reachable import reachable
 from pipeline.errors import EffectError, NoSuchEffectError
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effect_desk import Effect, EffectDesk, Story, Wanted
 from pipeline.storage.outbox import State
+from pipeline.storage.partial import of_each
 from pipeline.storage.shard import Shard
 
 

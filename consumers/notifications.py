@@ -35,7 +35,7 @@ from pipeline.notifications.mail.lint import check as check_templates
 from pipeline.notifications.mail.templates import Templates, templates_of
 from pipeline.notifications.message_traces import Put, TracedDispatcher, TracedSender
 from pipeline.notifications.pools.pool_report import pool_report
-from pipeline.notifications.pools.provider_slot import Sender
+from pipeline.notifications.pools.provider_slot import ProviderSlot, Sender
 from pipeline.notifications.pools.provider_slots import ProviderSlots
 from pipeline.notifications.providers.twilio import TwilioProvider
 from pipeline.notifications.receipts import ReceiptBook
@@ -86,6 +86,11 @@ class Providers:
         """Every provider that may have accepted an SMS."""
         return tuple(self._sms.values())
 
+    @property
+    def slots(self) -> tuple[ProviderSlot, ...]:
+        """What is limited: every provider of both channels."""
+        return (*self.sms.slots, *self.email.slots)
+
     async def start(self) -> None:
         """Do nothing: connections are opened when first needed."""
 
@@ -125,6 +130,7 @@ def notification_services(
     put: Put | None = None,
 ) -> list[Service]:
     """Return the services, most downstream first. `parts`: of the report. `put` takes spans."""
+    sending = settings.notifications
     book, persons = _contacts(settings, cluster, clock, new_tasks)
     standings = Standings(settings, cluster, clock=clock, tasks=new_tasks())
     rules = sending_rules(settings, cluster, standings, metrics=metrics, clock=clock, new_tasks=new_tasks)
@@ -139,15 +145,14 @@ def notification_services(
         await cluster[claim.shard].outbox.leave_out(claim, invoice_id)
 
     def relay(channel: Channel, compose: Callable[[Claim], Awaitable[Any]], slots: ProviderSlots) -> Relay:
-        notifications = settings.notifications
         dispatcher = Dispatcher(
             compose=compose,
             check=check,
             send=slots.send,
             leave_out=leave_out,
             settle=rules.settled,
-            retry=Backoff(base_s=notifications.retry_base_s, ceiling_s=notifications.retry_ceiling_s),
-            attempts_max=notifications.attempts_max,
+            retry=Backoff(base_s=sending.retry_base_s, ceiling_s=sending.retry_ceiling_s),
+            attempts_max=sending.attempts_max,
             clock=clock,
         )
         return Relay(
@@ -158,8 +163,8 @@ def notification_services(
                 channel, cluster, gather_s=_GATHER_S, metrics=metrics, clock=clock, tasks=new_tasks()
             ),
             capacity=slots,
-            claim_max=notifications.claim_max,
-            poll_s=notifications.poll_ms / 1000,
+            claim_max=sending.claim_max,
+            poll_s=sending.poll_ms / 1000,
             news=news,
             metrics=metrics,
             clock=clock,
@@ -171,30 +176,23 @@ def notification_services(
         relay(Channel.SMS, providers.composer.sms, providers.sms),
         relay(Channel.EMAIL, providers.composer.email, providers.email),
     ]
+    inquiry = Inquiry(
+        settings.effects,
+        {Channel.SMS: asker(providers.composer.sms, providers.all_sms, book.check_unchanged)},
+        attempts_max=sending.attempts_max,
+        metrics=metrics,
+    )
     reconciler = Reconciler(
         cluster,
-        Inquiry(
-            settings.effects,
-            {Channel.SMS: asker(providers.composer.sms, providers.all_sms, book.check_unchanged)},
-            attempts_max=settings.notifications.attempts_max,
-            metrics=metrics,
-        ),
+        inquiry,
         tell=news.tell,
-        interval_s=settings.notifications.sweep_interval_s,
+        interval_s=sending.sweep_interval_s,
         metrics=metrics,
         clock=clock,
         tasks=new_tasks(),
     )
-
     keeper = _limit_keeper(settings, cluster, providers, clock, new_tasks)
-    count = SenderCount(
-        ReportBoard(cluster, clock),
-        this_process([]).process_id,
-        Role.NOTIFICATIONS,
-        [*providers.sms.slots, *providers.email.slots],
-        clock=clock,
-        tasks=new_tasks(),
-    )
+    count = _sender_count(cluster, providers, clock, new_tasks)
     pools = tuple(zip(relays, (providers.sms, providers.email), strict=True))
     parts["pools"] = lambda: tuple(pool_report(relay.pool, slots) for relay, slots in pools)
     parts["limits"] = keeper.applied
@@ -213,7 +211,21 @@ def _limit_keeper(
     return LimitKeeper(
         LimitBoard(cluster, clock),
         limit_ranges({**sms_sections(settings), **email_sections(settings)}),
-        [*providers.sms.slots, *providers.email.slots],
+        providers.slots,
+        clock=clock,
+        tasks=new_tasks(),
+    )
+
+
+def _sender_count(
+    cluster: Cluster, providers: Providers, clock: Clock, new_tasks: Callable[[], Tasks]
+) -> SenderCount:
+    """Return what has each process take its share of the rates. Before the relays, too."""
+    return SenderCount(
+        ReportBoard(cluster, clock),
+        this_process([]).process_id,
+        Role.NOTIFICATIONS,
+        providers.slots,
         clock=clock,
         tasks=new_tasks(),
     )

@@ -5,12 +5,11 @@ from typing import Final
 
 import structlog
 
+from consumers.reachable import open_primaries
 from pipeline.backoff import Backoff
-from pipeline.errors import PostorderError
 from pipeline.observability.readiness import Cause
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.schema_version import schema_versions
-from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +48,7 @@ class Opening:
     async def _open_some(self) -> None:
         shards, attempt = list(self._cluster), 0
         while not self._stopping.is_set():
-            self.away = await self._errors(shards)
+            self.away = await open_primaries(shards)
             if self.away:
                 log.warning("shards.unavailable", shards=dict(self.away))
             if len(self.away) < len(shards):
@@ -57,18 +56,6 @@ class Opening:
                 return
             attempt += 1
             await self._pause(_RETRY.delay_s(attempt))
-
-    @staticmethod
-    async def _errors(shards: list[Shard]) -> dict[str, str]:
-        """Open primaries; return, by shard, why one is not open that may be later."""
-        opened = (shard.primary.open() for shard in shards)
-        away = {}
-        for shard, error in zip(shards, await asyncio.gather(*opened, return_exceptions=True), strict=True):
-            if isinstance(error, PostorderError) and error.retryable:
-                away[shard.name] = str(error)
-            elif error is not None:
-                raise error
-        return away
 
     async def _pause(self, delay_s: float) -> None:
         try:

@@ -10,13 +10,13 @@ import msgspec
 
 from consumers.lean.publisher import LeanPublisher, Message
 from consumers.lean.wire import property_bytes, route_of, without_user_id
-from consumers.partial import of_each
 from consumers.reachable import reachable
 from consumers.topology import EXCHANGE
 from pipeline.errors import RedriveError
 from pipeline.ingest.delivery import UNDECODABLE_HEADER
 from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.partial import of_each
 from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineLine, QuarantineState
 from pipeline.storage.shard import Shard
 

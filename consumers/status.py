@@ -11,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from consumers.connection import connection
-from consumers.partial import of_each
 from consumers.reachable import reachable
 from consumers.topology import QueueDepth, queue_depths
 from pipeline.errors import BrokerUnavailableError
 from pipeline.settings import AmqpSettings, Settings
 from pipeline.storage.accounting import Accounting, accounting_of, effects_by_state
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.partial import of_each
 from pipeline.storage.reader import ShardTotals
 
 _CHANNELS = ("sms", "email")

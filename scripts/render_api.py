@@ -7,6 +7,7 @@ from typing import Any
 
 import public_description
 from litestar import Litestar
+from made_files import write_or_check
 
 from consumers.api.overview_reader import OverviewReader
 from consumers.api.services import api_application, api_routes
@@ -108,17 +109,5 @@ def _json(schema: dict[str, Any]) -> str:
     return json.dumps(schema, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def main() -> int:
-    """Write the files, or with --check compare them."""
-    status = 0
-    for path, text in render().items():
-        if "--check" not in sys.argv:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            print(f"{path.name} is out of date: run `make docs`")
-            status = 1
-    return status
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(render()))

@@ -6,6 +6,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+from made_files import write_or_check
 
 from pipeline.settings import SECRETS, SECTIONS, ShardSettings
 from pipeline.settings.sections import NEEDED
@@ -71,16 +72,5 @@ def render() -> str:
     return "\n".join(parts) + "\n"
 
 
-def main() -> int:
-    """Write the page, or with --check compare it."""
-    if "--check" in sys.argv:
-        if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != render():
-            print(f"{TARGET.name} is out of date: run `make docs`")
-            return 1
-        return 0
-    TARGET.write_text(render(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check({TARGET: render()}))

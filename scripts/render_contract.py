@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from contract_asyncapi import asyncapi
 from contract_schemas import DATA, data_schema
+from made_files import write_or_check
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 ASYNCAPI = REFERENCE / "asyncapi.yaml"
@@ -32,17 +33,5 @@ def render() -> dict[Path, str]:
     return files
 
 
-def main() -> int:
-    """Write the files, or with --check compare them."""
-    status = 0
-    for path, text in render().items():
-        if "--check" not in sys.argv:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            print(f"{path.name} is out of date: run `make docs`")
-            status = 1
-    return status
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(render()))

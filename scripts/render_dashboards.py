@@ -13,6 +13,7 @@ from dashboards.resharding import resharding
 from dashboards.shards import shards
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from made_files import write_or_check
 
 TARGET = Path(__file__).parents[1] / "deploy/grafana/dashboards"
 BOARDS = (overview, intake, shards, notifications, resharding, broker, processes)
@@ -28,20 +29,9 @@ def text_of(board: Dashboard) -> str:
     return json.dumps(board, cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
 
 
-def main() -> int:
-    """Write the files, or with --check compare them."""
-    wanted = rendered()
-    if "--check" in sys.argv:
-        there = {path.name: path.read_text(encoding="utf-8") for path in TARGET.glob("*.json")}
-        wrong = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
-        for name in wrong:
-            print(f"deploy/grafana/dashboards/{name} is out of date: run `make docs`")
-        return bool(wrong)
-    TARGET.mkdir(parents=True, exist_ok=True)
-    for name, text in wanted.items():
-        (TARGET / name).write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        write_or_check(
+            {TARGET / name: text for name, text in rendered().items()}, there=TARGET.glob("*.json")
+        )
+    )

@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from pkgutil import iter_modules
 
+from made_files import write_or_check
+
 import pipeline.observability
 from pipeline.observability.metrics import Metrics
 from pipeline.observability.registry import Described, MetricRegistry
@@ -75,17 +77,5 @@ def _row(one: Described) -> str:
     return f"| `{one.name}` | {one.kind} | {labels} | {one.meaning} |".replace("|  |", "| |")
 
 
-def main() -> int:
-    """Write the page, or with --check compare it."""
-    page = TARGET.read_text(encoding="utf-8")
-    if "--check" in sys.argv:
-        if page != render(page):
-            print(f"{TARGET.name} is out of date: run `make docs`")
-            return 1
-        return 0
-    TARGET.write_text(render(page), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check({TARGET: render(TARGET.read_text(encoding="utf-8"))}))

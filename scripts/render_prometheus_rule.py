@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from textwrap import indent
 
+from made_files import write_or_check
+
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = DEPLOY / "prometheus/rules"
 TARGET = DEPLOY / "kubernetes/rules.yaml"
@@ -31,17 +33,5 @@ def _groups(path: Path) -> str:
     return groups
 
 
-def main() -> int:
-    """Write the file, or with --check compare it."""
-    made = render()
-    if "--check" not in sys.argv:
-        TARGET.write_text(made, encoding="utf-8")
-        return 0
-    if TARGET.read_text(encoding="utf-8") == made:
-        return 0
-    print(f"{TARGET.relative_to(DEPLOY.parent)} is not what the rules say: make docs")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check({TARGET: render()}))

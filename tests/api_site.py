@@ -1,6 +1,5 @@
 """The API on a free port, on shards that are there or not; and requests to it."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,6 +7,7 @@ from typing import Any
 
 import msgspec
 from public_site import Reply, parse_reply
+from raw_http import answered
 
 from consumers.api.callers import Access
 from consumers.api.services import api_services
@@ -38,15 +38,7 @@ class Api:
 
     async def raw(self, *chunks: bytes, timeout_s: float = 10.0) -> bytes:
         """Send bytes, and return all that comes until the connection is closed."""
-        async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            try:
-                for chunk in chunks:
-                    writer.write(chunk)
-                    await writer.drain()
-                return await reader.read()
-            finally:
-                writer.close()
+        return await answered(self.port, *chunks, timeout_s=timeout_s)
 
     async def request(
         self,

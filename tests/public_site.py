@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
+from raw_http import answered
 from real_stack import Bench
 from vendor_posts import SECRETS
 
@@ -122,15 +123,7 @@ class Site:
 
     async def raw(self, *chunks: bytes, timeout_s: float = 10.0) -> bytes:
         """Send bytes, and return all that comes until the connection is closed."""
-        async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            try:
-                for chunk in chunks:
-                    writer.write(chunk)
-                    await writer.drain()
-                return await reader.read()
-            finally:
-                writer.close()
+        return await answered(self.port, *chunks, timeout_s=timeout_s)
 
     async def request(
         self,

@@ -15,12 +15,12 @@ from consumers.api.answers import EffectFound, effect_found
 from consumers.api.callers import Access
 from consumers.api.routes import PRINTABLE, VISIBLE, needs, no_such
 from consumers.effects import desk_of, found_of, merged, resolved_in, the_one, with_story
-from consumers.partial import of_each
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.control.audit_log import AuditLog
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effect_desk import Effect, Wanted
 from pipeline.storage.outbox import Channel, Kind, State
+from pipeline.storage.partial import of_each
 
 _BAD_REQUEST, _CONFLICT = 400, 409
 

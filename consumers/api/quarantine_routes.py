@@ -15,13 +15,13 @@ from msgspec import Meta
 from consumers.api.access import caller_of
 from consumers.api.callers import Access
 from consumers.api.routes import needs, no_such
-from consumers.partial import Partial, of_each
 from consumers.quarantine import Worked, dropped_in, merged, quarantine_of, redriven_in
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.control.audit_log import AuditLog
 from pipeline.events import Reason
 from pipeline.settings import AmqpSettings
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.partial import Partial, of_each
 from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, QuarantineLine, QuarantineState
 
 _BAD_REQUEST: Final = 400

@@ -11,10 +11,11 @@ import msgspec
 import structlog
 
 from pipeline.clock import Clock
-from pipeline.control.homes import ask_each, homes
+from pipeline.control.homes import homes
 from pipeline.errors import PostorderError
 from pipeline.storage.audit import END, AuditEntry, Before, Outcome
 from pipeline.storage.cluster import Cluster
+from pipeline.storage.partial import of_each
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -75,8 +76,8 @@ class AuditLog:
         async def read(shard: Shard) -> list[AuditEntry]:
             return await shard.audit.entries(before, limit, actor=actor, what=what)
 
-        copies = await ask_each(self._cluster, read, timeout_s=_TIMEOUT_S)
-        found = {entry.entry_id: entry for copy in copies.values() for entry in copy}
+        copies = await of_each(self._cluster, read, timeout_s=_TIMEOUT_S)
+        found = {entry.entry_id: entry for copy in copies.answers.values() for entry in copy}
         ordered = sorted(found.values(), key=lambda entry: (entry.at, entry.entry_id), reverse=True)
         return ordered[:limit]
 
@@ -112,7 +113,7 @@ class AuditLog:
         async def add(shard: Shard) -> None:
             await shard.audit.add(entry)
 
-        await ask_each(homes(self._cluster), add, timeout_s=_TIMEOUT_S)
+        await of_each(homes(self._cluster), add, timeout_s=_TIMEOUT_S)
 
 
 def _cut(field: str, text: str) -> str:

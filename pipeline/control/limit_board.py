@@ -13,10 +13,11 @@ import msgspec
 import structlog
 
 from pipeline.clock import Clock
-from pipeline.control.homes import ask_each, ask_first, homes
+from pipeline.control.homes import ask_first, homes
 from pipeline.errors import StorageUnavailableError
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.control import LimitOverride
+from pipeline.storage.partial import of_each
 from pipeline.storage.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,7 @@ class LimitBoard:
 
         Raises StorageUnavailableError when no shard answers.
         """
-        copies = await ask_each(self._cluster, _limits_of, timeout_s=_READ_TIMEOUT_S)
+        copies = (await of_each(self._cluster, _limits_of, timeout_s=_READ_TIMEOUT_S)).answers
         limits = newest([*copies.values(), list((known or {}).values())])
         behind = {
             home: absent
@@ -93,10 +94,8 @@ class LimitBoard:
         async def write(shard: Shard) -> None:
             await shard.control.write_limits([limit])
 
-        names = [home.name for home in homes(self._cluster)]
-        took = await ask_each(homes(self._cluster), write, timeout_s=_WRITE_TIMEOUT_S)
-        away = tuple(name for name in names if name not in took)
-        return Written(limit=limit, homes=tuple(took), away=away)
+        took = await of_each(homes(self._cluster), write, timeout_s=_WRITE_TIMEOUT_S)
+        return Written(limit=limit, homes=tuple(took.answers), away=took.away)
 
     async def _over_at(self, for_s: float) -> datetime:
         """Return the time in so many seconds by a database's clock: by those a limit ends, not by ours."""
@@ -110,7 +109,7 @@ class LimitBoard:
             await shard.control.write_limits(absent)
 
         try:
-            await ask_each([home], write, timeout_s=_WRITE_TIMEOUT_S)
+            await of_each([home], write, timeout_s=_WRITE_TIMEOUT_S)
         except StorageUnavailableError as error:  # the next survey finds it behind again
             log.info("limits.not_copied", shard=home.name, error=str(error))
         else:

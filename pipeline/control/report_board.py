@@ -3,9 +3,10 @@
 from typing import Final
 
 from pipeline.clock import Clock
-from pipeline.control.homes import ask_each, ask_first, homes
+from pipeline.control.homes import ask_first, homes
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.control import ProcessName, ProcessReport, Report
+from pipeline.storage.partial import of_each
 from pipeline.storage.shard import Shard
 
 CURRENT_S: Final = 10.0
@@ -44,7 +45,7 @@ class ReportBoard:
         async def forget(shard: Shard) -> None:
             await shard.control.forget(process_id)
 
-        await ask_each(homes(self._cluster), forget, timeout_s=_TIMEOUT_S)
+        await of_each(homes(self._cluster), forget, timeout_s=_TIMEOUT_S)
 
     async def ids(self, role: str) -> set[str]:
         """Return the ids of the processes with a role that have said something lately.
@@ -55,8 +56,8 @@ class ReportBoard:
         async def read(shard: Shard) -> list[str]:
             return await shard.control.reporting(role, CURRENT_S)
 
-        found = await ask_each(homes(self._cluster), read, timeout_s=_TIMEOUT_S)
-        return {process_id for some in found.values() for process_id in some}
+        found = await of_each(homes(self._cluster), read, timeout_s=_TIMEOUT_S)
+        return {process_id for some in found.answers.values() for process_id in some}
 
     async def read(self) -> list[ProcessReport]:
         """Return the last report of each process of the last ten minutes, by process id.
@@ -68,7 +69,8 @@ class ReportBoard:
             return await shard.control.reports()
 
         found: dict[str, ProcessReport] = {}
-        for reports in (await ask_each(homes(self._cluster), read, timeout_s=_TIMEOUT_S)).values():
+        seen = await of_each(homes(self._cluster), read, timeout_s=_TIMEOUT_S)
+        for reports in seen.answers.values():
             for report in reports:
                 known = found.get(report.process.process_id)
                 if known is None or report.age_s < known.age_s:
