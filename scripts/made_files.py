@@ -20,5 +20,6 @@ def write_or_check(made: Mapping[Path, str], *, there: Iterable[Path] = ()) -> i
     current = {path: path.read_text(encoding="utf-8") for path in {*made, *there} if path.exists()}
     wrong = sorted(path for path in current.keys() | made.keys() if current.get(path) != made.get(path))
     for path in wrong:
-        print(f"{path.relative_to(_ROOT)} is out of date: run `make docs`")
+        named = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path
+        print(f"{named} is out of date: run `make docs`")
     return int(bool(wrong))
