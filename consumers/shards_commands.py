@@ -10,7 +10,7 @@ from rich.console import Console
 
 from consumers import resharding
 from consumers.audited import on_record
-from consumers.command import ConfigOption, config_path, run_async, settings_from
+from consumers.command import ConfigOption, config_path, run_async, settings_from, tell_missing
 from consumers.settings_file import make_replica_primary
 from consumers.shards_plan_commands import (
     JsonOption,
@@ -64,6 +64,7 @@ def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # n
     """Show the map: epoch, each shard's slots, rows and lag, and moves in progress."""
     views = run_async(shard_views(quiet_settings(config)))
     print_json(views) if as_json else print_show(views, Console())
+    tell_missing(views.away)
 
 
 @shards_app.command()
@@ -158,6 +159,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:  #
     """Show the moves in progress, and how far each is."""
     views = run_async(shard_views(quiet_settings(config), sizes=False))
     print_json(views.moves) if as_json else print_moves(views.moves, Console())
+    tell_missing(views.away)
 
 
 @shards_app.command()

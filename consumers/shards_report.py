@@ -1,21 +1,29 @@
 """What `postorder shards` shows: the map, a plan, moves in progress, and how a change goes on."""
 
+from collections.abc import Iterable
+from typing import Final
+
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from consumers.resharding import opened
-from pipeline.resharding.change import moves_in_progress
+from consumers.reachable import reachable
+from pipeline.errors import StorageUnavailableError
+from pipeline.resharding.change import merged_moves
 from pipeline.resharding.planning import Estimate, as_ranges
 from pipeline.resharding.progress import Phase, Progress
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
-from pipeline.storage.move_table import Move
+from pipeline.storage.move_table import Move, MoveTable
+from pipeline.storage.partial import TIMEOUT_S, of_each
+from pipeline.storage.shard import Shard
 from pipeline.storage.slot_ownership import SlotOwnership
 from pipeline.storage.slot_rows import SlotRows
 from pipeline.storage.watch_table import WatchTable
+
+_SIZES_S: Final = 60.0  # whole tables are measured
 
 
 class ShardView(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,52 +47,66 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MoveView(msgspec.Struct, frozen=True, kw_only=True):
-    """One move in progress. `moved`: slots that the target owns by now."""
+    """One move in progress. `moved`: slots that the target owns by now; null while it does not answer."""
 
     move_id: str
     source: str
     target: str
     slots: int
-    moved: int
+    moved: int | None
     step: str
     state: str
     started_at: str
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything `show` shows."""
+    """All that `show` shows. `away`: shards that did not answer, and why; what only they know is missing."""
 
     epoch: int
     shards: list[ShardView]
     moves: list[MoveView]
+    away: dict[str, str] = {}
 
 
 async def shard_views(settings: Settings, *, sizes: bool = True) -> Views:
-    """Read the shards; without `sizes`, rows and bytes are 0."""
-    async with opened(settings) as cluster:
+    """Read the shards that answer; without `sizes`, rows and bytes are 0."""
+    async with reachable(settings) as cluster:
         return await views_of(cluster, sizes=sizes)
 
 
 async def views_of(cluster: Cluster, *, sizes: bool) -> Views:
-    """As `shard_views`, on shards that are open."""
-    moves = await moves_of(cluster)
-    shards = [await _shard_view(cluster, shard.name, sizes=sizes) for shard in cluster]
-    return Views(epoch=cluster.shard_map.epoch, shards=shards, moves=moves)
+    """As `shard_views`, on shards that are open. Raises StorageUnavailableError when none answers."""
+
+    async def look(shard: Shard) -> tuple[ShardView, list[Move]]:
+        view = await _shard_view(cluster, shard, sizes=sizes)
+        return view, await MoveTable(shard.primary).in_progress()
+
+    found = await of_each(cluster, look, timeout_s=_SIZES_S if sizes else TIMEOUT_S)
+    moves = merged_moves(moves for _, moves in found.answers.values())
+    return Views(
+        epoch=cluster.shard_map.epoch,
+        shards=[view for view, _ in found.answers.values()],
+        moves=await _move_views(cluster, moves),
+        away=found.missing,
+    )
 
 
 async def moves_of(cluster: Cluster) -> list[MoveView]:
-    """Return the moves in progress, and how far each is."""
-    return [await _move_view(cluster, move) for move in await moves_in_progress(cluster)]
+    """Return the moves in progress that shards which answer know of, and how far each is.
+
+    Raises StorageUnavailableError when no shard answers.
+    """
+    found = await of_each(cluster, lambda shard: MoveTable(shard.primary).in_progress())
+    return await _move_views(cluster, merged_moves(found.answers.values()))
 
 
-async def _shard_view(cluster: Cluster, name: str, *, sizes: bool) -> ShardView:
-    shard = cluster[name]
+async def _shard_view(cluster: Cluster, shard: Shard, *, sizes: bool) -> ShardView:
     stored = await shard.maps.read()
-    slots = cluster.shard_map.slots_of(name)
+    slots = cluster.shard_map.slots_of(shard.name)
     found = (await SlotRows(shard.primary).sizes()).values() if sizes else ()
     standing = await WatchTable(shard.primary).standing()
     return ShardView(
-        name=name,
+        name=shard.name,
         weight=shard.settings.weight,
         slots=len(slots),
         ranges=as_ranges(slots),
@@ -99,15 +121,31 @@ async def _shard_view(cluster: Cluster, name: str, *, sizes: bool) -> ShardView:
     )
 
 
-async def _move_view(cluster: Cluster, move: Move) -> MoveView:
-    target = cluster[move.target]
-    held = await SlotOwnership(target.name, target.primary).held(move.slots)
+async def _move_views(cluster: Cluster, moves: Iterable[Move]) -> list[MoveView]:
+    """Return how far each is, by the targets that answer: each is asked once, for all its moves."""
+    known = list(moves)
+    targets = {move.target for move in known}
+    if not targets:
+        return []
+
+    async def held(shard: Shard) -> set[int]:
+        slots = {slot for move in known if move.target == shard.name for slot in move.slots}
+        return set(await SlotOwnership(shard.name, shard.primary).held(slots))
+
+    try:
+        found = (await of_each((cluster[name] for name in sorted(targets)), held)).answers
+    except StorageUnavailableError:  # that they are away is said beside: the moves are known all the same
+        found = {}
+    return [_move_view(move, found.get(move.target)) for move in known]
+
+
+def _move_view(move: Move, held: set[int] | None) -> MoveView:
     return MoveView(
         move_id=str(move.move_id),
         source=move.source,
         target=move.target,
         slots=len(move.slots),
-        moved=len(held),
+        moved=None if held is None else len(held.intersection(move.slots)),
         step=move.step,
         state=move.state,
         started_at=move.started_at.isoformat(timespec="seconds"),
@@ -149,7 +187,7 @@ def print_moves(moves: list[MoveView], console: Console) -> None:
             move.source,
             move.target,
             f"{move.slots:,}",
-            f"{move.moved:,}",
+            "?" if move.moved is None else f"{move.moved:,}",
             move.step,
             move.state,
             move.started_at,

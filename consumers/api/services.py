@@ -158,7 +158,7 @@ def api_listener(
         path=_PATH,
         path_bytes_max=_PATH_BYTES_MAX,
         once=frozenset({b"authorization"}),
-        kind=_kind,
+        kind=kind_of,
     )
     gate = Gate(
         door,
@@ -172,12 +172,14 @@ def api_listener(
     return Listener("api", api, gate, on_refusal=partial(_refused, metrics), tasks=tasks)
 
 
-def _kind(path: bytes) -> str:
+def kind_of(path: bytes) -> str:
+    """Return what a path is counted as: what follows /v1, or the console; no word of the caller's own."""
     if path == STREAM_PATH.encode():
         return "stream"
-    parts = path.decode("ascii", "replace").split("/", 3)
-    kind = parts[2] if len(parts) > 2 and parts[1] == "v1" else ""  # noqa: PLR2004  # /v1/KIND
-    return kind if kind in _KINDS else "other"
+    _, first, second, *_ = (*path.decode("ascii", "replace").split("/"), "", "")
+    if first == "v1" and second in _KINDS:
+        return second
+    return "console" if first == "console" else "other"
 
 
 def _observe(metrics: ApiMetrics, kind: str, status: int, took_s: float) -> None:

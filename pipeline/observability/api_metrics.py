@@ -14,7 +14,7 @@ class ApiMetrics:
             "failed, too_many_connections",
             "kind",
             "outcome",
-        )  # kind: the second part of the path, or other, connection
+        )  # kind: what follows /v1, or stream, console, other, connection
         self.api_seconds = registry.histogram(
             "postorder_api_seconds",
             "From a request's head to the end of its answer, streams left out",

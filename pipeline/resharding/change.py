@@ -5,9 +5,10 @@ recorded first on the shard whose name comes first in the map in force: of two, 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
 from uuid import UUID, uuid4
 
 import msgspec
@@ -136,13 +137,17 @@ async def _check(cluster: Cluster, moves: Sequence[Move]) -> None:
 
 async def moves_in_progress(cluster: Cluster) -> tuple[Move, ...]:
     """Return the moves that are not over on every shard. All shards must answer."""
+    return merged_moves([await MoveTable(shard.primary).in_progress() for shard in cluster])
+
+
+def merged_moves(records: Iterable[Iterable[Move]]) -> tuple[Move, ...]:
+    """Return each move of several shards' records once, as the furthest of them has it."""
     found: dict[UUID, Move] = {}
-    for shard in cluster:
-        for move in await MoveTable(shard.primary).in_progress():
-            known = found.get(move.move_id, move)
-            found[move.move_id] = msgspec.structs.replace(
-                _further(known, move), token=max(known.token, move.token)
-            )
+    for move in chain.from_iterable(records):
+        known = found.get(move.move_id, move)
+        found[move.move_id] = msgspec.structs.replace(
+            _further(known, move), token=max(known.token, move.token)
+        )
     return tuple(sorted(found.values(), key=lambda move: (move.source, move.target, move.move_id)))
 
 

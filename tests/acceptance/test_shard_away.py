@@ -56,6 +56,11 @@ async def test_what_is_on_the_other_shards_is_shown(bench: Bench, away: Any, run
     code, out, err = away("quarantine", "list", "--json")
     assert (code, err.splitlines()) == (1, [missing])
     assert {json.loads(line)["shard"] for line in out.splitlines()} <= {"shard0"}
+    code, out, err = away("shards", "show", "--json")
+    assert (code, err.splitlines()) == (1, [missing])
+    assert [one["name"] for one in json.loads(out)["shards"]] == ["shard0"]
+    code, out, err = away("shards", "status", "--json")
+    assert (code, json.loads(out), err.splitlines()) == (1, [], [missing])
     assert away("effects", "show", found[0]["effect_id"])[0] == 0
     code, _, err = away("effects", "show", "0" * 32)
     assert (code, err.splitlines()) == (1, ["postorder: shard1: no answer: the message may be there"])

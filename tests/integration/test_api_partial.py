@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 from api_site import Api, problem_of, running_api
 from flow import Flow
@@ -12,6 +14,8 @@ from ledger import Ledger
 from real_stack import Bench
 
 from consumers.api.callers import Access
+from consumers.shards_report import Views
+from pipeline.storage.move_table import Move, MoveTable
 from pipeline.storage.node import Node
 
 pytestmark = pytest.mark.integration
@@ -46,7 +50,7 @@ async def cut_off(bench: Bench, name: str) -> None:
     shard = bench.cluster[name]
     await shard.primary.close()
     nowhere = Node(f"{name} primary", "postgresql://u@127.0.0.1:1/d", "", bench.settings.storage)
-    shard.primary = shard.control._node = shard.audit._node = nowhere
+    shard.primary = shard.control._node = shard.audit._node = shard.maps._node = nowhere
 
 
 async def test_quarantine_of_the_others_is_listed_redriven_and_dropped(api: Api, bench: Bench) -> None:
@@ -89,10 +93,29 @@ async def test_messages_of_the_others_are_listed_and_resolved(api: Api, bench: B
     )
 
 
+async def test_shards_and_moves_are_shown_without_the_one_that_is_away(api: Api, bench: Bench) -> None:
+    slots = bench.cluster.shard_map.slots_of("shard0")[:3]
+    move = Move(move_id=uuid4(), source="shard0", target="shard1", slots=slots, started_at=datetime.now(UTC))
+    await MoveTable(bench.cluster["shard0"].primary).register([move], bench.cluster.shard_map.epoch)
+    try:
+        await cut_off(bench, "shard1")
+        views = msgspec.convert(await api.get("/v1/shards"), Views)
+        overview = await api.get("/v1/overview")
+    finally:
+        await bench.rows("DELETE FROM slot_move", shard="shard0")
+    assert [(one.name, one.has_replica, one.replicas) for one in views.shards] == [("shard0", True, 1)]
+    assert list(views.away) == ["shard1"]
+    assert views.away["shard1"].startswith("shard1 primary at 127.0.0.1:1")
+    assert [(one.target, one.slots, one.moved) for one in views.moves] == [("shard1", 3, None)]
+    assert [one["is_reachable"] for one in overview["shards"]] == [True, False]
+    assert [one["moved"] for one in overview["moves"]] == [None]
+    assert [one["about"] for one in overview["problems"]] == ["shard1"]
+
+
 async def test_when_none_answers_it_says_so(api: Api, bench: Bench) -> None:
     for name in ("shard0", "shard1"):
         await cut_off(bench, name)
-    for path in ("/v1/effects", "/v1/quarantine"):
+    for path in ("/v1/effects", "/v1/quarantine", "/v1/shards"):
         reply = await api.request("GET", path)
         assert reply.status == 503
         assert problem_of(reply)["detail"].startswith("no shard of 2 answers: shard0 primary at 127.0.0.1:1")

@@ -50,7 +50,7 @@ function movesTable() {
   const moves = table("Moves", [
     { head: "from", text: ({ source }) => source },
     { head: "to", text: ({ target }) => target },
-    { head: "slots moved", meter: ({ moved, slots }) => [moved, slots, `${whole(moved)} of ${whole(slots)}`] },
+    { head: "slots moved", meter: ({ moved, slots }) => [moved ?? 0, slots, `${moved === null ? "?" : whole(moved)} of ${whole(slots)}`] },
     { head: "step", text: ({ step }) => step },
     { head: "state", text: ({ state }) => state },
     { head: "for", text: (move) => since(move.started_at) },
