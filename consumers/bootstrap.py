@@ -16,7 +16,8 @@ from consumers.opening import Opening
 from consumers.ops.port import OpsPort
 from consumers.order_processed import order_processed_consumer
 from consumers.process_parts import ProcessParts, metric_counts
-from consumers.role_needs import require_ports, require_providers
+from consumers.role_needs import require_needs
+from consumers.role_secrets import with_secrets_of
 from consumers.roles import Role
 from consumers.tracing import tracing_of
 from pipeline.clock import Clock, SystemClock
@@ -49,13 +50,13 @@ class Process:
         find_shard: FindShard,
         steering: Steering | None = None,
     ) -> None:
+        require_needs(settings, roles)
+        settings = with_secrets_of(settings, roles)
         if Role.NOTIFICATIONS in roles:
             from consumers.notifications import checked_templates  # noqa: PLC0415  # 13 MB, for one role
 
-            require_providers(settings)
             # Before anything is connected: what is wrong with a template does not wait for a database.
             self._templates = checked_templates(settings)
-        require_ports(settings, roles)
         self._settings = settings
         self._roles = roles
         self._clock: Clock = SystemClock()

@@ -50,6 +50,6 @@ class EmailSettings(SlotSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     dkim_key: Annotated[
         str,
         about(
-            "a secret: the private key, RSA as PEM or Ed25519 as base64; its file must be for its owner only"
+            "a secret: the private key, RSA as PEM or Ed25519 as base64; its file must not be for everybody"
         ),
     ] = ""

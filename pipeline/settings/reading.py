@@ -123,8 +123,8 @@ class _Reading:
             return None
         try:
             path = (self.path.parent if self.path else Path()) / str(name)
-            if key in PRIVATE_KEYS and path.stat().st_mode & 0o077:
-                self.problems.append(f"{where}.{key}_file: {name}: others can read it: chmod 600")
+            if key in PRIVATE_KEYS and path.stat().st_mode & 0o007:
+                self.problems.append(f"{where}.{key}_file: {name}: everybody can read it: chmod 640")
                 return None
             return path.read_text(encoding="utf-8").strip()
         except OSError as error:

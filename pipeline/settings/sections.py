@@ -67,7 +67,8 @@ SECRETS = {
     "square_secret",
     "square_secret_previous",
 }
-PRIVATE_KEYS = {"dkim_key"}  # secrets whose file must be readable by its owner alone
+# Secrets whose file must not be for everybody. For a group it may: so Kubernetes and systemd hand files over.
+PRIVATE_KEYS = {"dkim_key"}
 
 
 def _struct(hint: Any) -> Any:

@@ -114,14 +114,15 @@ def test_a_problem_names_its_key_and_shows_no_secret(write, text: str, key: str)
     assert not any("secret@" in problem or '"secret"' in problem for problem in found)
 
 
-def test_a_signing_key_is_for_its_owner_alone(write, tmp_path: Path) -> None:
+def test_a_signing_key_is_not_for_everybody(write, tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     key.write_text("a key")
     key.chmod(0o644)
     path = write(SHARD + '[email]\ndkim_domain = "d"\ndkim_selector = "s"\ndkim_key_file = "key.pem"\n')
-    assert problems(path)[0].startswith("email.dkim_key_file: key.pem: others can read it")
-    key.chmod(0o600)
-    assert load_settings(path, {}).email.dkim_key == "a key"
+    assert problems(path)[0].startswith("email.dkim_key_file: key.pem: everybody can read it")
+    for mode in (0o600, 0o440):
+        key.chmod(mode)
+        assert load_settings(path, {}).email.dkim_key == "a key"
 
 
 def test_a_shard_may_name_several_hosts(write) -> None:
