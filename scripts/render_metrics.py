@@ -31,7 +31,8 @@ LIBRARY = (
 )
 _HEAD = "| metric | type | labels | meaning |\n|---|---|---|---|"
 _BEFORE = {
-    "Supervisor and allocator": "Served by the supervisor of `postorder run --workers`.\n\n",
+    "Supervisor and allocator": "Served by the supervisor of `postorder run --workers`. What the allocator "
+    "goes by and decides there is only with `--workers auto`.\n\n",
     "While slots move": "Served by the command that moves them, `postorder shards add` for one, with "
     "`--metrics-port`.\n\n",
 }

@@ -42,9 +42,9 @@ def seconds(text: str) -> int:
 
 def grace_needed_s(drain_timeout_s: float) -> float:
     """How long a process, or a supervisor with workers, may take from SIGTERM to its end; and 5 s more."""
-    from consumers.allocator.run import _KILL_AFTER_S  # noqa: PLC0415  # half a second, for few tests
+    from consumers.allocator.run import KILL_AFTER_S  # noqa: PLC0415  # half a second, for few tests
 
-    return drain_timeout_s + _KILL_AFTER_S + 5
+    return drain_timeout_s + KILL_AFTER_S + 5
 
 
 @cache

@@ -42,6 +42,7 @@ class Controller:
         self._observer = Observer()
         # What workers do while they start says nothing.
         self.state = State(allocation=bounds.within(start), changed_at_s=clock.monotonic())
+        self._show_allocation(self.state.allocation)
 
     def __repr__(self) -> str:
         return f"Controller({self.state})"
@@ -87,10 +88,13 @@ class Controller:
         )
 
     def _show(self, seen: Observation, decision: Decision) -> None:
-        metrics, allocation = self._metrics, decision.allocation
-        metrics.prefetch.set(allocation.prefetch)
-        metrics.batch_max.set(allocation.batch_max)
+        metrics = self._metrics
+        self._show_allocation(decision.allocation)
         metrics.work_seconds.set(seen.work_s)
         metrics.worker_cpu.set(seen.worker_cpu)
         for bottleneck in Bottleneck:
             metrics.bottleneck.labels(bottleneck).set(float(bottleneck is decision.bottleneck))
+
+    def _show_allocation(self, allocation: Allocation) -> None:
+        self._metrics.prefetch.set(allocation.prefetch)
+        self._metrics.batch_max.set(allocation.batch_max)

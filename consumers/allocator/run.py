@@ -23,6 +23,7 @@ from pipeline.clock import Clock, SystemClock
 from pipeline.errors import SettingsError
 from pipeline.observability.allocator_metrics import AllocatorMetrics
 from pipeline.observability.registry import MetricRegistry
+from pipeline.observability.supervisor_metrics import SupervisorMetrics
 from pipeline.settings import Settings
 from pipeline.settings.allocator import WORKERS_MAX
 
@@ -34,7 +35,8 @@ _QUEUES: Final = {
     Role.CUSTOMERS: CUSTOMER_QUEUE,
 }
 _FLOW: Final = frozenset({*_QUEUES, Role.NOTIFICATIONS})
-_KILL_AFTER_S: Final = 5.0  # beyond the drain: a worker that is over its own time-out has hung
+KILL_AFTER_S: Final = 5.0
+"""Beyond `ops.drain_timeout_s`: a worker that is over its own time-out has hung, and is killed."""
 _HANGS_AFTER_S: Final = 60.0  # beyond the drain, in which a worker says nothing
 _BEAT_S: Final = 0.5
 _STALLED_S: Final = 10.0  # its event loop does next to nothing
@@ -68,8 +70,8 @@ class SupervisorProcess:
         if port and port + most > _PORT_MAX:
             raise SettingsError([f"ops.metrics_port: {port} and one for each worker are more than there are"])
         self._registry = MetricRegistry()
-        self._metrics = AllocatorMetrics(self._registry)
-        self._supervisor = Supervisor(self._new_worker, self._metrics)
+        self._supervisor = Supervisor(self._new_worker, SupervisorMetrics(self._registry))
+        self._decisions = AllocatorMetrics(self._registry) if workers is None else None
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, then have every worker drain. 0: all drained."""
@@ -93,7 +95,8 @@ class SupervisorProcess:
         if self._workers is not None:
             self._supervisor.start(self._workers, Order())
             return None
-        controller = self._controller()
+        assert self._decisions is not None
+        controller = self._controller(self._decisions)
         self._supervisor.start(
             controller.state.allocation.workers, _order(controller.state.allocation, "none", "start")
         )
@@ -101,7 +104,7 @@ class SupervisorProcess:
         task.add_done_callback(self._supervisor.on_task_ended)
         return task
 
-    def _controller(self) -> Controller:
+    def _controller(self, metrics: AllocatorMetrics) -> Controller:
         settings = self._settings
         return Controller(
             start=Allocation(
@@ -114,7 +117,7 @@ class SupervisorProcess:
             workers=lambda: self._supervisor.workers,
             apply=self._apply,
             look_every_s=settings.allocator.look_every_s,
-            metrics=self._metrics,
+            metrics=metrics,
             clock=self._clock,
         )
 
@@ -131,7 +134,7 @@ class SupervisorProcess:
             roles=tuple(sorted(roles)),
             config=self._config,
             environment=environment_of(number, self._settings.ops.metrics_port),
-            stop_s=self._settings.ops.drain_timeout_s + _KILL_AFTER_S,
+            stop_s=self._settings.ops.drain_timeout_s + KILL_AFTER_S,
             silent_s=self._settings.ops.drain_timeout_s + _HANGS_AFTER_S,
         )
         return Worker(spec, clock=self._clock, on_ended=on_ended)

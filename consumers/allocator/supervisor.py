@@ -9,8 +9,8 @@ import structlog
 
 from consumers.allocator.messages import USAGE_ERROR, Order
 from consumers.allocator.worker import Worker
-from pipeline.observability.allocator_metrics import AllocatorMetrics
 from pipeline.observability.readiness import Cause
+from pipeline.observability.supervisor_metrics import SupervisorMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, new_worker: Callable[[int, Callable[[Worker], None]], Worker], metrics: AllocatorMetrics
+        self, new_worker: Callable[[int, Callable[[Worker], None]], Worker], metrics: SupervisorMetrics
     ) -> None:
         self._new_worker = new_worker
         self._metrics = metrics

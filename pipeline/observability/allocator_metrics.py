@@ -1,17 +1,16 @@
-"""What a supervisor counts: its workers, and what the allocator decides."""
+"""What the allocator of a supervisor goes by and decides."""
 
 from pipeline.observability.registry import MetricRegistry
 
 
 class AllocatorMetrics:
-    """Served by the supervisor, on `ops.metrics_port`; its workers serve theirs on the ports after it."""
+    """Served beside a supervisor's own where an allocator decides (`--workers auto`), and nowhere else.
+
+    With a fixed number of workers nobody looks and nobody decides: figures that stay 0 would be untrue.
+    """
 
     def __init__(self, registry: MetricRegistry) -> None:
         registry.section("Supervisor and allocator")
-        self.registry = registry
-        self.workers = registry.gauge(
-            "postorder_allocator_workers", "Worker processes: wanted, running", "state"
-        )
         self.prefetch = registry.gauge(
             "postorder_allocator_prefetch", "Deliveries that each consumer of a worker may hold unsettled"
         )
@@ -33,7 +32,4 @@ class AllocatorMetrics:
             "Changes that were decided: workers, prefetch, batch_max; up, down",
             "lever",
             "direction",
-        )
-        self.restarts = registry.counter(
-            "postorder_worker_restarts", "Workers started again because they had ended by themselves"
         )

@@ -156,7 +156,7 @@ def _loop() -> Row:
 
 def _allocator() -> Row:
     return Row(
-        "Allocator (postorder run --workers)",
+        "Workers, and the allocator (postorder run --workers auto)",
         [
             graph(
                 "Workers",

@@ -63,7 +63,8 @@ def no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_machine")
 async def test_workers_come_until_the_ceiling_and_each_decision_is_told() -> None:
     clock, queue = VirtualClock(), Queue(100_000)
-    metrics = AllocatorMetrics(MetricRegistry())
+    registry = MetricRegistry()
+    metrics = AllocatorMetrics(registry)
     workers = [Busy(1, clock)]
     applied: list[Decision] = []
 
@@ -82,6 +83,7 @@ async def test_workers_come_until_the_ceiling_and_each_decision_is_told() -> Non
         clock=clock,
     )
     assert controller.state.allocation.prefetch == 8000  # within its bounds from the start
+    assert registry.get_sample_value("postorder_allocator_prefetch") == 8000  # before the first look, too
     with capture_logs() as logs:
         task = asyncio.create_task(controller.run())
         await clock.pass_by(60)
@@ -97,7 +99,7 @@ async def test_workers_come_until_the_ceiling_and_each_decision_is_told() -> Non
     assert decided[0]["reason"] == "workers use 90% of a core, and 100.0 s of work wait"
     assert [decision.allocation.workers for decision in applied] == [2, 3]
     assert [e["bottleneck"] for e in logs if e["event"] == "allocator.bottleneck"] == ["workers", "broker"]
-    page = metrics.registry.page("")[0].decode()
+    page = registry.page("")[0].decode()
     assert 'postorder_allocator_bottleneck{bottleneck="broker"} 1.0' in page
     assert 'postorder_allocator_bottleneck{bottleneck="workers"} 0.0' in page
     assert 'postorder_allocator_decisions_total{direction="up",lever="workers"} 2.0' in page

@@ -92,3 +92,14 @@ def test_bounds_that_contradict_each_other_are_named(tmp_path: Path, line: str, 
     path.write_text(f"{SHARDS}[allocator]\n{line}\n")
     with pytest.raises(SettingsError, match=problem):
         load_settings(path, {})
+
+
+def test_what_nobody_decides_is_not_served(settings: Settings) -> None:
+    """With a fixed number of workers nobody looks: a prefetch, or a backlog, of 0 would be untrue."""
+    served = {}
+    for workers in (2, None):
+        process = SupervisorProcess(settings, frozenset({Role.ORDERS}), Path("x"), workers)
+        page, _ = process._registry.page("")
+        served[workers] = {line.split("{")[0].split(" ")[0] for line in page.decode().splitlines()} - {"#"}
+    assert served[2] == {"postorder_allocator_workers", "postorder_worker_restarts_total"}
+    assert served[None] > served[2] | {"postorder_allocator_prefetch", "postorder_allocator_work_seconds"}

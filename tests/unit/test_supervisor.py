@@ -19,8 +19,8 @@ from consumers.allocator.messages import Order
 from consumers.allocator.supervisor import Supervisor
 from consumers.allocator.worker import LOOK_S, Worker, WorkerSpec, environment_of
 from pipeline.clock import SystemClock
-from pipeline.observability.allocator_metrics import AllocatorMetrics
 from pipeline.observability.registry import MetricRegistry
+from pipeline.observability.supervisor_metrics import SupervisorMetrics
 
 DOUBLE = str(Path(__file__).parents[1] / "worker_double.py")
 
@@ -46,7 +46,7 @@ class Crew:
         self.stop_s = 5.0
         self.silent_s = 60.0
         self.plan(**plan)
-        self.metrics = AllocatorMetrics(MetricRegistry())
+        self.metrics = SupervisorMetrics(MetricRegistry())
         self.supervisor = Supervisor(self.worker, self.metrics)
 
     def plan(self, **plan: Any) -> None:
@@ -275,7 +275,8 @@ def test_the_kernel_ends_a_process_whose_parent_ends() -> None:
 
 def test_workers_come_and_go_while_a_scrape_counts_them() -> None:
     """The ops port's thread counts; here the second worker goes as soon as the first was looked at."""
-    metrics = AllocatorMetrics(MetricRegistry())
+    registry = MetricRegistry()
+    metrics = SupervisorMetrics(registry)
     running: dict[str, Any] = Supervisor(Crew.worker, metrics)._running  # type: ignore[arg-type]
 
     class Seen:
@@ -285,5 +286,5 @@ def test_workers_come_and_go_while_a_scrape_counts_them() -> None:
             return object()
 
     running |= {"first": Seen(), "second": Seen()}
-    page, _ = metrics.registry.page("")
+    page, _ = registry.page("")
     assert b'postorder_allocator_workers{state="running"} 2.0' in page
