@@ -19,7 +19,7 @@ from consumers.process_parts import ProcessParts, metric_counts
 from consumers.role_needs import require_needs
 from consumers.role_secrets import with_secrets_of
 from consumers.roles import Role
-from consumers.tracing import tracing_of
+from consumers.tracing import running, tracing_of
 from pipeline.clock import Clock, SystemClock
 from pipeline.control.report_board import ReportBoard
 from pipeline.control.reporter import Reporter, this_process
@@ -93,11 +93,12 @@ class Process:
             if not await self._opening.open():
                 return 0
             log.info("pipeline.started", roles=sorted(self._roles), shards=list(self._cluster.shards))
-            drained = await run_services(
-                [*self._services(), self._readiness],
-                self._stopping,
-                drain_timeout_s=ops.drain_timeout_s,
-            )
+            async with running(self._tracing):
+                drained = await run_services(
+                    [*self._services(), self._readiness],
+                    self._stopping,
+                    drain_timeout_s=ops.drain_timeout_s,
+                )
         finally:
             await self._cluster.close()
             await port.close()
@@ -165,7 +166,7 @@ class Process:
         keeper = MapKeeper(self._cluster, metrics=self._metrics, clock=self._clock, tasks=self._new_tasks())
         watch = self._shard_watch(counts=sends)
         late = LateShards(self._cluster, clock=self._clock, tasks=self._new_tasks())
-        return [*([tracing.service] if tracing else []), self._reporter(), watch, keeper, late, *services]
+        return [self._reporter(), watch, keeper, late, *services]
 
     def _reporter(self) -> Reporter:
         return Reporter(

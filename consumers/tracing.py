@@ -1,7 +1,8 @@
 """Traces put together: where spans go, and which events have some. Only in processes that trace."""
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from socket import gethostname
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from pipeline.settings import TraceSettings
 
 
 class Tracing:
-    """What a process that traces has: a service that sends spans, and who picks the events."""
+    """What a process that traces has: who sends spans, and who picks the events."""
 
     def __init__(
         self,
@@ -40,9 +41,30 @@ class Tracing:
         sampler = Sampler(
             ratio=settings.sample_ratio, per_s_max=settings.events_per_s_max, metrics=counted, clock=clock
         )
-        self.service: Service = export
+        self._export: Service = export
         self.put: Callable[[Span], None] = export.put
         self.batches = BatchTraces(sampler, export.put)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send spans while the block runs, and afterwards what is left.
+
+        The block is the rest of the process, to its end: so a receiver that does not answer takes none of the
+        time that the others have for what they hold.
+        """
+        await self._export.start()
+        try:
+            yield
+        finally:
+            try:
+                await self._export.drain()
+            finally:
+                await self._export.stop()
+
+
+def running(tracing: Tracing | None) -> AbstractAsyncContextManager[None]:
+    """As `Tracing.running`; nothing in a process that does not trace."""
+    return nullcontext() if tracing is None else tracing.running()
 
 
 def tracing_of(

@@ -195,8 +195,6 @@ def _trace_problems(settings: Settings) -> list[str]:
     if not traces.endpoint:
         return []
     problems = []
-    if traces.timeout_s >= settings.ops.drain_timeout_s:
-        problems.append("traces.timeout_s: must be less than ops.drain_timeout_s")
     parts = _split(traces.endpoint)
     if traces.authorization and parts and parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
         problems.append("traces.endpoint: must be https where traces.authorization is sent along")

@@ -22,4 +22,4 @@ class OpsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = 300.0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], about("least severe to log")] = "info"
     log_format: Annotated[Literal["auto", "json", "console"], about("auto: console on a terminal")] = "auto"
-    drain_timeout_s: Annotated[Seconds, about("SIGTERM to exit at most")] = 25.0
+    drain_timeout_s: Annotated[Seconds, about("from SIGTERM until what is not finished is given up")] = 25.0

@@ -30,7 +30,9 @@ class TraceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 100
     queue_max: Annotated[Count, about("spans that wait to be sent at most; what is more is dropped")] = 4096
     interval_s: Annotated[Seconds, about("a span waits for company for so long")] = 2.0
-    timeout_s: Annotated[Seconds, about("for one request, and for the last ones when the process ends")] = 5.0
+    timeout_s: Annotated[
+        Seconds, about("for one request; the last ones, when the process ends, get 2 s at most")
+    ] = 5.0
     service_name: Annotated[str, Meta(min_length=1, max_length=100), about("`service.name` of the spans")] = (
         "postorder"
     )

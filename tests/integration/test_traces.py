@@ -4,6 +4,7 @@ From the headers of the event to the provider's call and its callback, across th
 """
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from public_site import SECRET
 from real_stack import Bench, invoice_event, order_event
 
 from pipeline.observability.correlation import correlation_id
+from pipeline.observability.tracing.export import LAST_S
 from pipeline.storage.rows import OwedTrace, Trigger
 from stack.ports import HOST, choose_port
 
@@ -121,6 +123,26 @@ async def test_a_receiver_that_is_away_holds_nothing_up(bench: Bench, run_pipeli
     assert process.exit_status == 0
     assert status.accounting.balances
     assert process.log.read_text().count("traces.not_exported") <= 1
+
+
+async def test_a_receiver_that_never_answers_takes_no_time_from_the_drain(
+    bench: Bench, receiver: OtlpReceiver, run_pipeline
+) -> None:
+    receiver.faults = ["hang"] * 100
+    limits = {"traces_timeout_s": "60", "ops_drain_timeout_s": "8"}
+    with run_pipeline(**tracing(receiver, traces_sample_ratio="1") | limits) as process:
+        await bench.publish(*(order_event(f"o-{number}") for number in range(20)))
+        await bench.until_quiet(20)
+    log = process.log.read_text()
+    assert (process.exit_status, "drain.finished" in log, receiver.spans) == (0, True, [])
+    stopping, stopped = (at(log, event) for event in ("pipeline.stopping", "pipeline.stopped"))
+    assert stopped - stopping < LAST_S + 5, "it took the whole time-out of the drain, or of a request"
+
+
+def at(log: str, event: str) -> float:
+    """Return when an event was logged first, in seconds since 1970."""
+    line = next(line for line in log.splitlines() if f'"{event}"' in line)
+    return datetime.fromisoformat(orjson.loads(line)["timestamp"]).timestamp()
 
 
 async def test_only_messages_that_a_batch_owes_get_its_trace(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import pytest
 from otlp_receiver import OtlpReceiver, otlp_receiver, values
 
+from consumers.allocator.run import KILL_AFTER_S
 from pipeline.lifecycle import Tasks
 from pipeline.observability.registry import MetricRegistry
 from pipeline.observability.trace_metrics import TraceMetrics
@@ -176,6 +177,21 @@ async def test_nobody_waits_for_a_receiver_that_hangs(receiver: OtlpReceiver) ->
     assert sending.dropped("queue_full") == 100
     assert sending.dropped("unreachable") + sending.dropped("ended") == 1001
     assert sending.count("exported_total") == 0
+
+
+async def test_what_a_hanging_receiver_takes_of_the_end_is_bounded_whatever_its_time_out(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert export_module.LAST_S < KILL_AFTER_S, "a supervisor kills who is later"
+    monkeypatch.setattr(export_module, "LAST_S", 0.3)
+    receiver.faults = ["hang"] * 20
+    async with Sending(receiver.endpoint, timeout_s=60.0) as sending:
+        sending.put(300)
+        started = time.monotonic()
+        await sending.export.drain()
+        await sending.export.stop()
+        assert time.monotonic() - started < 1.5
+    assert sending.dropped("ended") == 300
 
 
 async def test_a_receiver_that_is_away_costs_its_spans_and_no_more() -> None:

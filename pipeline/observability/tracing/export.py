@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 _SET_MAX: Final = 128
 """Spans in one request: so many are encoded in about a millisecond, for which everything else waits."""
+LAST_S: Final = 2.0
+"""For the last spans of a process, at most: it is over its drain by then, and whoever ended it waits."""
 _ANSWER_BYTES_MAX = 65_536
 _TRIES_MAX = 4
 _RETRY = Backoff(base_s=0.5, ceiling_s=8.0)
@@ -53,7 +55,7 @@ class _Reply(NamedTuple):
 class SpanExport:
     """A service that takes spans without waiting, and sends them in sets. What does not fit is dropped.
 
-    The most downstream service: when the process ends it sends what is left, for `timeout_s` at most. Mutable
+    The most downstream of all: when the process ends it sends what is left, for `LAST_S` at most. Mutable
     state: `_queue`; `_full`, set while a set is together; `_ending`; `_is_failing`, so that an outage is
     logged once.
     """
@@ -103,11 +105,11 @@ class SpanExport:
         self._tasks.start(self._run(), "send spans")
 
     async def drain(self) -> None:
-        """Send what is left, if that can be done within one time-out."""
+        """Send what is left, if that can be done in `LAST_S`, or one time-out when that is shorter."""
         self._ending.set()
         self._full.set()
         with suppress(TimeoutError):  # then stop() counts what is left
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(min(LAST_S, self._settings.timeout_s)):
                 await self._tasks.join()
 
     async def stop(self) -> None:
