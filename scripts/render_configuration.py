@@ -29,7 +29,8 @@ SECRETS_HEAD = """
 ## Secrets by role
 
 Each process is given the secrets that its roles use; it says at its start which of them it lacks, and
-forgets those of other roles. `postorder migrate` uses `shards.password`, `postorder topology apply` uses `amqp.password`.
+forgets those of other roles. `postorder migrate` uses `shards.password`, `postorder topology apply` uses
+`amqp.password`.
 """
 
 

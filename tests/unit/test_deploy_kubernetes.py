@@ -1,12 +1,12 @@
 """deploy/kubernetes as kustomize makes it, against the published schemas, itself and the program."""
 
 import json
-import re
 import shutil
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from deployed_secrets import started_with
 from deployment import grace_needed_s, read_yaml
 from kubernetes_objects import (
     FOLDER,
@@ -25,7 +25,7 @@ from kubernetes_objects import (
 
 from consumers.roles import Role
 from pipeline.dsn import parse_dsn
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings
 
 WITHOUT_SCHEMA = {"podAntiAffinity"}  # the one part whose schema is not written out
 
@@ -171,7 +171,6 @@ def test_the_api_is_for_private_networks_and_believes_the_ingress_alone(settings
     assert networks == list(settings.api.trusted_proxies)
     assert all(ip_network(network).is_private for network in networks)
     assert settings.api.behind_tls
-    assert len(settings.api.secret) == 40
 
 
 @pytest.mark.parametrize("name", pods())
@@ -191,21 +190,12 @@ def test_what_is_mounted_is_there(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The pods' settings, read by the program, with a file for each secret that they name."""
+    """The settings of the pods of orders, read by the program from a file for each secret."""
+    found = container(of_kind("Deployment")["orders"]["spec"]["template"])
+    variables = {one["name"]: one.get("value", "") for one in found["env"]}
+    variables = {name: text.replace("$(BROKER_USER)", "default_user_1") for name, text in variables.items()}
     folder = tmp_path_factory.mktemp("kubernetes")
-    text = settings_text()
-    for path in re.findall(r'"(/run/secrets/[^"]+)"', text):
-        secret = folder / path.lstrip("/")
-        secret.parent.mkdir(parents=True, exist_ok=True)
-        secret.write_text("x" * 40)
-    (folder / "postorder.toml").write_text(text.replace("/run/secrets", f"{folder}/run/secrets"))
-    (variable,) = [
-        variable["value"]
-        for variable in container(next(iter(pods().values())))["env"]
-        if variable["name"] == "POSTORDER_AMQP_URL"
-    ]
-    url = variable.replace("$(BROKER_USER)", "default_user_1")
-    return load_settings(folder / "postorder.toml", {"POSTORDER_AMQP_URL": url})
+    return started_with(folder, settings_text(), variables, frozenset({Role.ORDERS}))
 
 
 def test_shards_are_the_clusters_and_are_reached_with_verified_tls(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from deployed_secrets import USED, secrets_named, started_with, wanted
 from deployment import DEPLOY, compose
+from kubernetes_objects import Object, container, of_kind, settings_text
 
 from consumers.roles import Role
 
@@ -37,3 +38,53 @@ def test_jobs_of_the_composition_are_given_what_they_connect_with() -> None:
     assert set(COMPOSED.values()) == set(Role)
     assert set(given_to_service("migrate")) == {"shards.password"}
     assert set(given_to_service("topology")) == {"amqp.password"}
+
+
+# --- Kubernetes -----------------------------------------------------------------------------------
+
+POD_USED = USED | {"email.password"}
+
+
+def given_to_pod(pod: Object) -> tuple[dict[str, set[str]], dict[str, str]]:
+    """The secrets that a pod is told of, and its variables. It mounts those files and no others."""
+    found = container(pod)
+    variables = {one["name"]: one.get("value", "") for one in found.get("env", [])}
+    named = secrets_named(settings_text(), variables)
+    paths = {mount["name"]: mount["mountPath"] for mount in found["volumeMounts"]}
+    mounted = {
+        f"{paths[volume['name']]}/{item['path']}"
+        for volume in pod["spec"]["volumes"]
+        for item in volume.get("secret", {}).get("items", [])
+    }
+    assert mounted - {"/projected/ca.crt"} == set().union(*named.values())
+    return named, variables
+
+
+@pytest.mark.parametrize("name", of_kind("Deployment"))
+def test_each_pod_is_given_the_secrets_of_its_role(name: str, tmp_path: Path) -> None:
+    pod = of_kind("Deployment")[name]["spec"]["template"]
+    roles = frozenset({Role(container(pod)["args"][2])})
+    named, variables = given_to_pod(pod)
+    assert set(named) == wanted(roles, POD_USED)
+    started_with(tmp_path, settings_text(), variables, roles)
+
+
+def test_the_job_is_given_what_it_connects_with() -> None:
+    (job,) = of_kind("Job").values()
+    assert set(given_to_pod(job["spec"]["template"])[0]) == {"shards.password", "amqp.password"}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_secrets_are_files_for_the_programs_group_alone(kind: str) -> None:
+    """Nothing is in the environment but the name that the operator gave the broker's user."""
+    for found in of_kind(kind).values():
+        pod = found["spec"]["template"]
+        volumes = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
+        assert volumes
+        assert pod["spec"]["securityContext"]["fsGroup"] == 10001
+        for volume in volumes:
+            assert volume["items"], "without them, every key of the secret is mounted"
+            assert volume["items"] == [{"key": "ca.crt", "path": "ca.crt"}] or volume["defaultMode"] == 0o440
+        sources = [one["valueFrom"] for one in container(pod).get("env", []) if "valueFrom" in one]
+        assert sources in ([], [{"secretKeyRef": {"name": "broker-default-user", "key": "username"}}])
+        assert "envFrom" not in container(pod)
