@@ -34,6 +34,12 @@ def run_program(*command: object, timeout_s: float = 60, **options: Any) -> subp
     return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False, **options)
 
 
+def environment_file(path: Path) -> dict[str, str]:
+    """The variables of a file that systemd reads."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
 def seconds(text: str) -> int:
     """A time as Compose and systemd write it."""
     number, unit = re.fullmatch(r"(\d+)(s|m|h)", text).groups()

@@ -1,10 +1,11 @@
 """Each process is given the secrets that its roles use, by the program's own table, and no others."""
 
+import re
 from pathlib import Path
 
 import pytest
 from deployed_secrets import USED, secrets_named, started_with, wanted
-from deployment import DEPLOY, compose
+from deployment import DEPLOY, compose, environment_file
 from kubernetes_objects import Object, container, of_kind, settings_text
 
 from consumers.roles import Role
@@ -88,3 +89,42 @@ def test_secrets_are_files_for_the_programs_group_alone(kind: str) -> None:
         sources = [one["valueFrom"] for one in container(pod).get("env", []) if "valueFrom" in one]
         assert sources in ([], [{"secretKeyRef": {"name": "broker-default-user", "key": "username"}}])
         assert "envFrom" not in container(pod)
+
+
+# --- systemd --------------------------------------------------------------------------------------
+
+UNITS = DEPLOY / "systemd"
+UNIT_SETTINGS = (UNITS / "postorder.toml").read_text()
+IN_FILES = {"shards.password", "amqp.password"}  # every command uses them, too: files for the group
+
+
+def handed_over(name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The credentials of a process, by name, and the variables that say where they are."""
+    path = UNITS / f"postorder@{name}.service.d/secrets.conf"
+    text = path.read_text() if path.exists() else ""
+    credentials = dict(re.findall(r"^LoadCredential=(\w+):(\S+)$", text, re.MULTILINE))
+    variables = dict(re.findall(r"^Environment=(\w+)=(\S+)$", text, re.MULTILINE))
+    lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
+    assert len(lines) == len(credentials) + len(variables)
+    return credentials, variables
+
+
+@pytest.mark.parametrize("path", sorted(UNITS.glob("env/*.env")), ids=lambda path: path.stem)
+def test_each_unit_is_handed_the_secrets_of_its_roles(path: Path, tmp_path: Path) -> None:
+    roles = frozenset(Role(role) for role in environment_file(path)["ROLES"].split(","))
+    credentials, variables = handed_over(path.stem)
+    named = secrets_named(UNIT_SETTINGS, variables)
+    assert set(named) - IN_FILES == wanted(roles, POD_USED) - IN_FILES
+    assert set(variables.values()) == {f"%d/{name}" for name in credentials}
+    assert credentials == {name: f"/etc/postorder/secrets/{name}" for name in credentials}
+    started_with(tmp_path, UNIT_SETTINGS, variables, roles)
+
+
+def test_the_guide_says_who_owns_each_secret() -> None:
+    guide = (DEPLOY.parent / "docs/how-to/deploy-on-debian.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `root:(\w+)`, (\d+) \|", guide, re.MULTILINE)
+    said = {name: (group, mode) for names, group, mode in rows for name in re.findall(r"`(\w+)`", names)}
+    handed = {name for path in UNITS.glob("env/*.env") for name in handed_over(path.stem)[0]}
+    in_files = {Path(file).name for files in secrets_named(UNIT_SETTINGS, {}).values() for file in files}
+    assert set(secrets_named(UNIT_SETTINGS, {})) == IN_FILES
+    assert said == dict.fromkeys(in_files, ("postorder", "0640")) | dict.fromkeys(handed, ("root", "0600"))

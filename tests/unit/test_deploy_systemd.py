@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from deployment import DEPLOY, grace_needed_s, run_program, seconds
+from deployment import DEPLOY, environment_file, grace_needed_s, run_program, seconds
 
 from consumers.allocator.run import wanted_workers
 from consumers.roles import Role
@@ -25,11 +25,6 @@ def unit(name: str) -> configparser.ConfigParser:
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(FOLDER / name)
     return parser
-
-
-def environment(path: Path) -> dict[str, str]:
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
 
 
 @pytest.fixture
@@ -111,7 +106,7 @@ def test_processes_drain_before_they_are_killed() -> None:
 
 
 def test_each_process_has_roles_that_exist_and_a_port_of_its_own() -> None:
-    found = {path.stem: environment(path) for path in ENVIRONMENTS}
+    found = {path.stem: environment_file(path) for path in ENVIRONMENTS}
     roles = {name: set(variables["ROLES"].split(",")) for name, variables in found.items()}
     assert set().union(*roles.values()) == set(Role)
     assert roles["intake-1"] == roles["orders-1"] | roles["invoices-1"] | roles["customers-1"]
@@ -124,12 +119,12 @@ def test_each_process_has_roles_that_exist_and_a_port_of_its_own() -> None:
 def test_one_process_unless_its_file_says_otherwise() -> None:
     # A file's variables count before those of the unit.
     assert "WORKERS=1" in unit("postorder@.service")["Service"]["Environment"].split()
-    words = {path.stem: environment(path).get("WORKERS", "1") for path in ENVIRONMENTS}
+    words = {path.stem: environment_file(path).get("WORKERS", "1") for path in ENVIRONMENTS}
     assert {name: wanted_workers(word) for name, word in words.items()} == dict.fromkeys(words, 1) | {
         "intake-1": None
     }
     for name, word in words.items():
-        assert (FOLDER / f"postorder@{name}.service.d").exists() == (word != "1")
+        assert (FOLDER / f"postorder@{name}.service.d/workers.conf").exists() == (word != "1")
 
 
 @pytest.fixture
