@@ -53,7 +53,7 @@ def container(pod: Object) -> Object:
 
 def settings_text() -> str:
     """The settings of the pods, out of the ConfigMap that kustomize makes."""
-    (found,) = of_kind("ConfigMap").values()
+    (found,) = (one for one in of_kind("ConfigMap").values() if "postorder.toml" in one["data"])
     return found["data"]["postorder.toml"]
 
 

@@ -37,12 +37,13 @@ def test_every_file_is_applied() -> None:
     there = {path.name for path in FOLDER.iterdir()} - {"kustomization.yaml"}
     generated = {name for one in KUSTOMIZATION["configMapGenerator"] for name in one["files"]}
     patches = {patch["path"] for patch in KUSTOMIZATION["patches"]}
-    assert there == {*KUSTOMIZATION["resources"], *generated, *patches}
+    assert {*there, "../grafana"} == {*KUSTOMIZATION["resources"], *generated, *patches}
 
 
 def test_a_word_misspelt_in_a_patch_is_noticed(tmp_path: Path) -> None:
     """kustomize takes anything: what comes of it is what the schema has to look at."""
     shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    shutil.copytree(FOLDER.parent / "grafana", tmp_path / "grafana")
     patch = tmp_path / "kubernetes/role.yaml"
     patch.write_text(patch.read_text().replace("failureThreshold", "failuresThreshold"))
     broken = {one["kind"]: one for one in read_yaml(rendered(tmp_path / "kubernetes"))}

@@ -1,10 +1,11 @@
 """What surrounds the pods of deploy/kubernetes: budgets, scaling, rules, who may talk to whom."""
 
+import json
 from ipaddress import ip_address, ip_network
 
 import pytest
 from deployment import DEPLOY, ROOT, read_yaml
-from kubernetes_objects import Object, of_kind
+from kubernetes_objects import OBJECTS, Object, named, of_kind
 
 # --- disruption, scaling --------------------------------------------------------------------------
 
@@ -63,6 +64,30 @@ def test_the_rules_are_those_of_the_other_compositions() -> None:
     groups = [group for path in files for group in read_yaml(path.read_text())[0]["groups"]]
     assert len(groups) > 5
     assert of_kind("PrometheusRule")["postorder"]["spec"]["groups"] == groups
+
+
+# --- dashboards -----------------------------------------------------------------------------------
+
+APPLIED_BYTES_MAX = 262_144  # of all annotations; `kubectl apply` puts the whole object into one
+
+
+def test_every_dashboard_is_where_grafanas_sidecar_looks() -> None:
+    found = [one for name, one in of_kind("ConfigMap").items() if name.startswith("postorder-dashboard-")]
+    files = {name: text for one in found for name, text in one["data"].items()}
+    assert files == {path.name: path.read_text() for path in (DEPLOY / "grafana/dashboards").iterdir()}
+    for one in found:
+        assert one["metadata"]["labels"] == {"grafana_dashboard": "1"}
+        assert one["metadata"]["annotations"] == {"grafana_folder": "Postorder"}
+    # Of an older hash in its name, one would be left over: a second dashboard with the same uid.
+    assert {one["metadata"]["name"] for one in found} == {
+        f"postorder-dashboard-{name.removesuffix('.json')}" for name in files
+    }
+
+
+@pytest.mark.parametrize("found", OBJECTS, ids=named)
+def test_every_object_is_small_enough_to_be_applied(found: Object) -> None:
+    """A ConfigMap may have 1 MiB, but what `kubectl apply` remembers of it may not."""
+    assert len(json.dumps(found)) < APPLIED_BYTES_MAX
 
 
 # --- network --------------------------------------------------------------------------------------
