@@ -176,8 +176,6 @@ def as_toml(figures: dict[str, Measured]) -> str:
             for key in ("command", "at", "machine", "note")
             if key == "command" or getattr(figure, key)
         ]
-        if figure.by_busy:
-            lines.append(f"by_busy = {[list(pair) for pair in figure.by_busy]}")
     return "\n".join(lines) + "\n"
 
 

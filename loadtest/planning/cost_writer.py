@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from statistics import median, median_high
+from statistics import median
 
 import msgspec
 
@@ -19,15 +19,12 @@ from loadtest.planning.cost_sources import (
     from_file,
 )
 from loadtest.planning.costs import CostVector, Measured
-from loadtest.planning.latency import MEASURED_LINGER_S
-from loadtest.planning.loads import event_cost, formed_batch, transaction_s
+from loadtest.planning.loads import EQUIPMENT, FULL_SHARE, event_cost
 from loadtest.planning.queueing import service_from_waiting_s
 
 BATCH_EVENTS = 50
 """Events in a message of the benchmark's second scenario."""
 _LANES_MEASURED = 4  # bench-writer: two shards, two transactions at once on each
-_SHARDS_MEASURED = 2
-_ROUNDS = 40
 _IDLE_SHARE_MIN = 0.2
 
 
@@ -130,68 +127,62 @@ def cpus(machine: str) -> int:
     return int(found[1]) if found else 1
 
 
-def busy_at(costs: CostVector, rate_per_s: float, cores: int) -> float:
-    """Return how busy the benchmark's machine is at a rate of single events: one consumer, two shards."""
-    busy = 0.5
-    for _ in range(_ROUNDS):
-        batch = formed_batch(
-            rate_per_s / _SHARDS_MEASURED,
-            MEASURED_LINGER_S,
-            transaction_s(costs, busy),
-            in_flight=load_assumptions().settings.batches_in_flight,
-            batch_max=load_assumptions().settings.batch_max,
-        )
-        each = event_cost(costs, batch=batch, events_per_message=1, busy_share=busy).total
-        each += costs.publisher_event_us.value + costs.publisher_message_us.value
-        busy = min(0.98, (busy + rate_per_s * each / 1e6 / cores) / 2)
-    return busy
+def load_at(costs: CostVector, rate_per_s: float, cores: int, beside_cores: float) -> float:
+    """Return what a rate of single events is, as a share of what the machine can do with full sets.
+
+    `beside_cores`: used by whatever else runs there.
+    """
+    batch = load_assumptions().settings.batch_max
+    micros = event_cost(costs, batch=batch, events_per_message=1).total
+    return (rate_per_s * micros / 1e6 + beside_cores) / (cores * FULL_SHARE)
 
 
 def _turn(file: IntakeFile, costs: CostVector) -> Measured:
     """Return the service time that explains the open loop's p99 by the load that the costs give."""
     loop, cores = file.open_loop, cpus(file.machine)
-    busy = busy_at(costs, loop.rate, cores)
+    publisher_us = costs.publisher_event_us.value + costs.publisher_message_us.value
+    load = load_at(costs, loop.rate, cores, loop.rate * publisher_us / 1e6)
     wait_s = max(0.0, loop.p99_ms - costs.idle_p99_ms.value) / 1000
-    note = f"p99 {loop.p99_ms:g} ms at {loop.rate:g}/s, {busy:.0%} busy by the costs, by M/G/c"
-    return from_file(file, service_from_waiting_s(wait_s, cores, busy, 0.99) * 1000, "ms", note)
+    note = f"p99 {loop.p99_ms:g} ms at {loop.rate:g}/s, a load of {load:.0%} by the costs, by M/G/c"
+    return from_file(file, service_from_waiting_s(wait_s, cores, load, 0.99) * 1000, "ms", note)
 
 
 def _of_ramp(file: RampFile, costs: CostVector) -> dict[str, Measured]:
-    """Return idle p99, turn and the broker's idle cost, by how busy the CPUs were in steps that kept up."""
+    """Return idle p99, turn and the broker's idle cost, by the steps that kept up."""
     steps = sorted((step for step in file.phases if step.keeps_up), key=lambda step: step.events_per_s)
     if not steps:
         return {}
     idle, cores = steps[0], cpus(file.machine)
     idle_ms = idle.latencies["committed"].p99_ms
     found = {"idle_p99_ms": from_file(file, idle_ms, "ms", f"at {idle.events_per_s:,.0f} events/s")}
-    if curve := _turns(steps, idle_ms, cores):
-        note = f"of {len(curve)} rates kept up with, by M/G/c from the measured load; value: the median"
-        turn = from_file(file, median_high(turn for _, turn in curve), "ms", note)
-        found["turn_ms"] = msgspec.structs.replace(turn, by_busy=curve)
+    if turns := _turns(steps, idle_ms, costs, cores):
+        note = f"the median of {len(turns)} rates kept up with, by M/G/c from p99 and load"
+        found["turn_ms"] = from_file(file, median(turns), "ms", note)
     if idle_us := [cost for step in steps if (cost := _idle_message_us(step, costs, cores)) is not None]:
-        note = f"of {len(idle_us)} rates kept up with: the broker's CPU above full load's, by the idle share"
+        note = f"of {len(idle_us)} rates kept up with: CPU above full load's, by the idle share squared"
         found["broker_idle_message_us"] = from_file(file, median(idle_us), "µs per message", note)
     return found
 
 
 def _idle_message_us(step: RampPhase, costs: CostVector, cores: int) -> float | None:
-    """Return what a message costs the broker on top with idle CPUs, by one step. None: it does not tell."""
+    """Return what a message costs an idle broker on top, by one step; None: it does not tell."""
     idle_share = 1 - sum(step.cores.values()) / cores
     if "rabbitmq" not in step.cores or idle_share < _IDLE_SHARE_MIN:
         return None
     full_us = costs.broker_event_us.value + costs.broker_message_us.value
-    return max(0.0, (step.cores["rabbitmq"] / step.events_per_s * 1e6 - full_us) / idle_share)
+    return max(0.0, (step.cores["rabbitmq"] / step.events_per_s * 1e6 - full_us) / idle_share**2)
 
 
-def _turns(steps: list[RampPhase], idle_ms: float, cores: int) -> list[tuple[float, float]]:
-    """Return pairs of utilisation and turn in ms, by rising utilisation."""
-    curve: dict[float, float] = {}
+def _turns(steps: list[RampPhase], idle_ms: float, costs: CostVector, cores: int) -> list[float]:
+    """Return the turn in ms that explains each step's p99 by its load; steps that nothing waited in: none."""
+    found = []
     for step in steps[1:]:
-        busy = round(step.machine_cores / cores, 3)
+        pipeline = sum(used for name, used in step.cores.items() if name not in EQUIPMENT)
+        load = load_at(costs, step.events_per_s, cores, max(0.0, step.machine_cores - pipeline))
         wait_s = max(0.0, step.latencies["committed"].p99_ms - idle_ms) / 1000
-        if turn_s := service_from_waiting_s(wait_s, cores, busy, 0.99):
-            curve[busy] = round(turn_s * 1000, 2)
-    return sorted(curve.items())
+        if turn_s := service_from_waiting_s(wait_s, cores, load, 0.99):
+            found.append(turn_s * 1000)
+    return found
 
 
 def _of_notifications(file: NotificationsFile) -> dict[str, Measured]:

@@ -5,8 +5,6 @@ writes it anew from what the benchmarks left in var/bench.
 """
 
 import math
-from bisect import bisect_left
-from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -21,8 +19,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A figure and where it comes from.
 
     `command` is what measures it; empty: nothing does yet, it is an estimate, and plans say so. `note` says
-    how it follows from what the command prints. `by_busy`: the figure by how busy the CPUs were, in pairs
-    with rising shares; empty: `value` holds for all.
+    how it follows from what the command prints.
     """
 
     value: float
@@ -31,27 +28,17 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     at: str = ""
     machine: str = ""
     note: str = ""
-    by_busy: list[tuple[float, float]] = []
-
-    def at_busy(self, share: float) -> float:
-        """Return the figure at a utilisation: straight lines between what was measured, level beyond."""
-        if not self.by_busy:
-            return self.value
-        place = bisect_left(self.by_busy, share, key=itemgetter(0))
-        if place in {0, len(self.by_busy)}:
-            return self.by_busy[min(place, len(self.by_busy) - 1)][1]
-        (below, low), (above, high) = self.by_busy[place - 1 : place + 1]
-        return low + (high - low) * (share - below) / (above - below)
 
 
 class CostVector(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Microseconds of CPU, bytes and times.
 
     What an event costs is the cost of an event, plus that of a message by the events in it, plus that of a
-    transaction by the events in it. `broker_idle_message_us` comes on top with idle CPUs, when the broker is
-    woken for each message singly, and goes to 0 at full load. `sms_` and `mail_` are for one message sent.
-    `turn_ms` is the service time that makes the queueing formula give the measured latency.
-    `saturation_share` is how busy the CPUs are when no more goes through.
+    transaction by the events in it. `broker_idle_message_us`, times the square of the idle share, comes on
+    top with idle CPUs, when the broker is woken for each message singly. `sms_` and `mail_` are for one
+    message sent. `turn_ms` is the service time that makes the queueing formula give the measured latency, by
+    load: the share of what CPUs can do when all sets are full. `saturation_share` is how busy the CPUs are
+    when no more goes through.
     """
 
     broker_event_us: Measured
@@ -98,11 +85,6 @@ def load_costs(path: Path = SHIPPED) -> CostVector:
     ]
     if not 0 < costs.saturation_share.value <= 1:
         bad.append(f"{path}: saturation_share.value must be above 0 and at most 1")
-    for name in CostVector.__struct_fields__:
-        pairs = getattr(costs, name).by_busy
-        shares = [share for share, _ in pairs]
-        if shares != sorted(set(shares)) or not all(0 <= figure < math.inf for _, figure in pairs):
-            bad.append(f"{path}: {name}.by_busy must be pairs of rising shares and numbers of 0 or more")
     if bad:
         raise SettingsError(bad)
     return costs

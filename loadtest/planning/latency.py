@@ -1,4 +1,4 @@
-"""From publish to committed: the time that 99 % of events keep to, by how busy the machines are."""
+"""From publish to committed: the time that 99 % of events keep to, by how loaded the machines are."""
 
 from loadtest.planning.costs import CostVector
 from loadtest.planning.queueing import waiting_s
@@ -13,7 +13,9 @@ def idle_s(costs: CostVector, linger_s: float) -> float:
     return max(0.0, costs.idle_p99_ms.value / 1000 - MEASURED_LINGER_S) + linger_s
 
 
-def p99_s(costs: CostVector, linger_s: float, cores: int, busy_share: float) -> float:
-    """Return the p99 under load: idle time, and waiting for a turn on a machine of so many cores."""
-    turn_s = costs.turn_ms.at_busy(busy_share) / 1000
-    return idle_s(costs, linger_s) + waiting_s(turn_s, cores, busy_share, _SHARE)
+def p99_s(costs: CostVector, linger_s: float, cores: int, load_share: float) -> float:
+    """Return the p99 under load: idle time, and waiting for a turn on a machine of so many cores.
+
+    `load_share`: of what the machine can do. It may be busier than that, in smaller sets.
+    """
+    return idle_s(costs, linger_s) + waiting_s(costs.turn_ms.value / 1000, cores, load_share, _SHARE)

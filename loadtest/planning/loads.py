@@ -9,6 +9,10 @@ from loadtest.planning.costs import CostVector
 from loadtest.planning.demand import Demand
 
 _US = 1e6
+FULL_SHARE = 0.97
+"""How busy a machine is that does no more; the rest goes with changing from one process to another."""
+EQUIPMENT = ("generator", "observer", "twilio_emulator", "smtp_sink")
+"""A load test's own processes, as its reports name them."""
 
 
 class Part(StrEnum):
@@ -48,9 +52,10 @@ def event_cost(
 ) -> EventCost:
     """Return what an event costs; `batch` is events in a transaction, `followers` the leader's CPU again.
 
-    The less busy the machine is, the more messages the broker is woken for singly.
+    The less busy the machine is, the more messages the broker is woken for singly: it has to be idle when one
+    comes, and still be when the next does.
     """
-    message = costs.broker_message_us.value + costs.broker_idle_message_us.value * (1 - busy_share)
+    message = costs.broker_message_us.value + costs.broker_idle_message_us.value * (1 - busy_share) ** 2
     broker = costs.broker_event_us.value + message / events_per_message
     return EventCost(
         broker=broker,

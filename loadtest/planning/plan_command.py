@@ -54,10 +54,6 @@ def plan(  # noqa: PLR0917  # the options of a command
     verify: Annotated[  # noqa: FBT002
         bool, typer.Option("--verify", help="Start a stack here, run at its predicted knee, show the error.")
     ] = False,
-    calibrate: Annotated[  # noqa: FBT002
-        bool,
-        typer.Option("--calibrate", help="With --verify: judge by costs that its own first steps measure."),
-    ] = False,
     data_dir: Annotated[Path, typer.Option(help="Of the stack that --verify starts.")] = FOLDER / "stack",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,  # noqa: FBT002
 ) -> None:
@@ -68,8 +64,6 @@ def plan(  # noqa: PLR0917  # the options of a command
         rows = reference_rows(vector, given)
         typer.echo(_json(rows)) if as_json else print_reference(rows, console)
         return
-    if calibrate and not verify:
-        raise SettingsError(["--calibrate: goes with --verify, whose first steps it calibrates by"])
     if not orders_per_s and not verify:
         raise SettingsError(
             ["--orders-per-s: say how many, such as 500/s or 10M/min (or ask for --reference)"]
@@ -87,7 +81,7 @@ def plan(  # noqa: PLR0917  # the options of a command
         backlog_s=seconds_of("--backlog", backlog),
     )
     if verify:
-        raise typer.Exit(_verified(demand, vector, given, data_dir, console, by_session=calibrate))
+        raise typer.Exit(_verified(demand, vector, given, data_dir, console))
     made = make_plan(demand, vector, given, layout)
     if as_json:
         typer.echo(_json(made))
@@ -112,8 +106,6 @@ def _verified(
     given: Assumptions,
     data_dir: Path,
     console: Console,
-    *,
-    by_session: bool,
 ) -> int:
     """Run it and return the exit status: 1 when the prediction was too far off."""
     from loadtest.planning.verify_command import (  # noqa: PLC0415  # loads servers and plots
@@ -121,7 +113,7 @@ def _verified(
         verify_here,
     )
 
-    found = verify_here(demand, costs, given, FOLDER, data_dir, by_session=by_session)
+    found = verify_here(demand, costs, given, FOLDER, data_dir)
     print_verification(found, console)
     return 0 if found.within else 1
 

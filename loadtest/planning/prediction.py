@@ -9,11 +9,9 @@ from loadtest.planning.assumptions import Assumptions
 from loadtest.planning.costs import CostVector
 from loadtest.planning.demand import Demand
 from loadtest.planning.latency import MEASURED_LINGER_S, p99_s
-from loadtest.planning.loads import Part, cores_busy, formed_batch, transaction_s
+from loadtest.planning.loads import FULL_SHARE, Part, cores_busy, formed_batch, transaction_s
 
 SHARDS_HERE = 2
-FULL_SHARE = 0.97
-"""How busy a machine is that does no more; the rest goes with changing from one process to another."""
 _ROUNDS = 60
 _BUSY_MOST = 0.98
 
@@ -23,9 +21,8 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
 
     The test's own load is `equipment_us`, CPU µs per order, and `equipment_cores` whatever the rate: of
     generator, observer and stand-ins. `other_cores`: of programs that have nothing to do with it. `times`:
-    by how much a part costs more or less than the vector says. `idle_cores`: what a part would use on top if
-    all CPUs were idle, because it works in smaller sets; at full load nothing. `saturation_share`: how busy
-    what is counted here may be.
+    by how much a part costs more or less than the vector says while there is CPU to spare. `idle_cores`:
+    what a part would use on top if all CPUs were idle, because it works in smaller sets.
     """
 
     cores: int
@@ -34,22 +31,27 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     other_cores: float = 0.0
     times: Mapping[Part, float] = {}
     idle_cores: Mapping[Part, float] = {}
-    saturation_share: float = FULL_SHARE
 
     @property
-    def usable_share(self) -> float:
+    def usable_cores(self) -> float:
         """What of the machine the pipeline and the test can use together."""
-        return min(self.saturation_share, FULL_SHARE - self.other_cores / self.cores)
+        return FULL_SHARE * self.cores - self.other_cores
+
+    def beside_cores(self, rate: float) -> float:
+        """Return what the test itself uses at a rate of orders."""
+        return rate * self.equipment_us / 1e6 + self.equipment_cores
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """What is predicted at a rate. `busy_share`: by the pipeline and the test. `part_us`: CPU per order.
 
-    `thread_share`: of the busiest process.
+    `load_share`: of what can be done here with full sets; 1 and above: more than that. `thread_share`: of the
+    busiest process, with full sets.
     """
 
     orders_per_s: float
     busy_share: float
+    load_share: float
     thread_share: float
     p99_s: float
     batch: float
@@ -63,18 +65,16 @@ class Knee(msgspec.Struct, frozen=True, kw_only=True):
     limit: str
 
 
-def this_machine(costs: CostVector, equipment_us: float) -> Here:
-    """Return the machine that this runs on, by the vector alone."""
-    return Here(
-        cores=os.cpu_count() or 1,
-        equipment_us=equipment_us,
-        saturation_share=costs.saturation_share.value,
-    )
+def this_machine(equipment_us: float) -> Here:
+    """Return the machine that this runs on."""
+    return Here(cores=os.cpu_count() or 1, equipment_us=equipment_us)
 
 
 def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, rate: float) -> Point:
     """Return what is predicted at a rate of orders, with the demand's shares and a broker of one node."""
-    busy, batch, cores = 0.5, 1.0, dict.fromkeys(Part, 0.0)
+    beside = here.beside_cores(rate)
+    least = with_full_sets(demand, costs, given, rate)
+    busy, batch, cores = 0.5, 1.0, least
     for _ in range(_ROUNDS):
         batch, counted = by_vector(demand, costs, given, here, rate, busy)
         idle = max(0.0, 1 - busy)
@@ -82,44 +82,69 @@ def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, 
             part: used * here.times.get(part, 1.0) + idle * here.idle_cores.get(part, 0.0)
             for part, used in counted.items()
         }
-        used = sum(cores.values()) + rate * here.equipment_us / 1e6 + here.equipment_cores
-        busy = (busy + used / here.cores) / 2
-    threads = (cores[Part.CONSUMERS], cores[Part.SMS] + cores[Part.MAIL])
+        busy = (busy + (sum(cores.values()) + beside) / here.cores) / 2
+    cores = _squeezed(cores, least, here.usable_cores - beside)
+    load = (sum(least.values()) + beside) / here.usable_cores
     return Point(
         orders_per_s=rate,
-        busy_share=busy,
-        thread_share=max(threads),
-        p99_s=p99_s(costs, MEASURED_LINGER_S, here.cores, busy + here.other_cores / here.cores),
+        busy_share=(sum(cores.values()) + beside) / here.cores,
+        load_share=load,
+        thread_share=max(least[Part.CONSUMERS], least[Part.SMS] + least[Part.MAIL]),
+        p99_s=p99_s(costs, MEASURED_LINGER_S, here.cores, load),
         batch=batch,
         part_us={part: used / rate * 1e6 for part, used in cores.items()},
     )
+
+
+def _squeezed(cores: dict[Part, float], least: dict[Part, float], room: float) -> dict[Part, float]:
+    """Return what the parts get of too little room: sets grow, towards what full ones need."""
+    wanted, needed = sum(cores.values()), sum(least.values())
+    if wanted <= max(room, needed):
+        return cores
+    share = max(0.0, room - needed) / (wanted - needed)
+    return {part: least[part] + share * (cores[part] - least[part]) for part in cores}
+
+
+def with_full_sets(demand: Demand, costs: CostVector, given: Assumptions, rate: float) -> dict[Part, float]:
+    """Return cores by part when transactions are as large as the p99 wanted allows, and no CPU is idle.
+
+    What comes during half of that time is in a transaction: the other half is its own.
+    """
+    scaled = msgspec.structs.replace(demand, orders_per_s=rate)
+    batch = formed_batch(
+        scaled.events_per_s / SHARDS_HERE,
+        demand.p99_s / 2,
+        0.0,
+        in_flight=given.settings.batches_in_flight,
+        batch_max=given.settings.batch_max,
+    )
+    return cores_busy(scaled, costs, _of_one_broker(given), batch)
 
 
 def by_vector(  # noqa: PLR0917  # a point's premises
     demand: Demand, costs: CostVector, given: Assumptions, here: Here, rate: float, busy_share: float
 ) -> tuple[float, dict[Part, float]]:
     """Return events in a transaction, and cores by part, by the vector alone when the machine is so busy."""
-    alone = msgspec.structs.replace(given.broker, follower_share=0.0)
-    given = msgspec.structs.replace(given, broker=alone)
     scaled = msgspec.structs.replace(demand, orders_per_s=rate)
+    taken = min(busy_share + here.other_cores / here.cores, _BUSY_MOST)
     batch = formed_batch(
         scaled.events_per_s / SHARDS_HERE,
         MEASURED_LINGER_S,
-        transaction_s(costs, _taken(busy_share, here)),
+        transaction_s(costs, taken),
         in_flight=given.settings.batches_in_flight,
         batch_max=given.settings.batch_max,
     )
-    return batch, cores_busy(scaled, costs, given, batch, min(busy_share, 1.0))
+    return batch, cores_busy(scaled, costs, _of_one_broker(given), batch, min(busy_share, 1.0))
 
 
-def _taken(busy_share: float, here: Here) -> float:
-    return min(busy_share + here.other_cores / here.cores, _BUSY_MOST)
+def _of_one_broker(given: Assumptions) -> Assumptions:
+    return msgspec.structs.replace(given, broker=msgspec.structs.replace(given.broker, follower_share=0.0))
 
 
 def knee_here(demand: Demand, costs: CostVector, given: Assumptions, here: Here) -> Knee:
     """Return the predicted knee, by halving."""
     limits: dict[str, Callable[[Point], bool]] = {
-        "CPU of the machine": lambda point: point.busy_share > here.usable_share,
+        "CPU of the machine": lambda point: point.load_share >= 1,
         "one process's thread": lambda point: point.thread_share > costs.saturation_share.value,
         "the p99 wanted": lambda point: point.p99_s > demand.p99_s,
     }

@@ -9,13 +9,11 @@ import msgspec
 from loadtest.planning.assumptions import Assumptions
 from loadtest.planning.costs import CostVector
 from loadtest.planning.demand import Demand
-from loadtest.planning.loads import Part
-from loadtest.planning.prediction import FULL_SHARE, Here, by_vector, this_machine
-from loadtest.planning.queueing import service_from_waiting_s
+from loadtest.planning.loads import EQUIPMENT, Part
+from loadtest.planning.prediction import Here, by_vector, this_machine
 from loadtest.scenarios.figures import PhaseFigures
 from loadtest.scenarios.scenario import Part as Process
 
-_EQUIPMENT = ("generator", "observer", "twilio_emulator", "smtp_sink")
 _SERVERS: Mapping[Part, Callable[[str], bool]] = {
     Part.BROKER: lambda name: name == "rabbitmq",
     Part.CONSUMERS: lambda name: name == Process.INTAKE,
@@ -36,18 +34,18 @@ def predicted_us(part_us: Mapping[Part, float]) -> dict[Part, float]:
     return {part: part_us[part] + (part_us[Part.MAIL] if part is Part.SMS else 0.0) for part in _SERVERS}
 
 
-def beside_the_pipeline(costs: CostVector, steps: Sequence[PhaseFigures]) -> Here:
+def beside_the_pipeline(steps: Sequence[PhaseFigures]) -> Here:
     """Return this machine with what the test itself and other programs used in the steps, the lowest first.
 
     The test's own CPU is a straight line through the first step and the last.
     """
     first, last = steps[0], steps[-1]
-    low, high = (_cores(step, lambda name: name in _EQUIPMENT) for step in (first, last))
+    low, high = (_cores(step, lambda name: name in EQUIPMENT) for step in (first, last))
     more = _rate(last) - _rate(first)
     each = min(max(0.0, (high - low) / more), high / _rate(last)) if more > 0 else high / _rate(last)
     others = median(max(0.0, step.machine_cores - sum(step.cores.values())) for step in steps)
     return msgspec.structs.replace(
-        this_machine(costs, each * 1e6),
+        this_machine(each * 1e6),
         equipment_cores=high - each * _rate(last),
         other_cores=others,
     )
@@ -55,12 +53,12 @@ def beside_the_pipeline(costs: CostVector, steps: Sequence[PhaseFigures]) -> Her
 
 def calibrated(
     demand: Demand, costs: CostVector, given: Assumptions, here: Here, steps: Sequence[PhaseFigures]
-) -> tuple[CostVector, Here]:
-    """Return vector and machine so that they give what the steps measured: each part's CPU, and the p99.
+) -> Here:
+    """Return the machine so that it uses what the steps measured of each part's CPU.
 
     A part's cores are taken as `times` the vector's, and `idle_cores` by how idle the CPUs are: the less
     there is to do, the smaller the sets it is done in. Two steps tell both. How costs follow rate and batch
-    size stays the model's.
+    size stays the model's, and so does what full sets cost.
     """
     times, idle_cores = {}, {}
     points = [_Point.of(demand, costs, given, here, step) for step in steps]
@@ -68,8 +66,7 @@ def calibrated(
         readings = [(point.counted[part], point.idle, point.used[part]) for point in points]
         times[part], idle_cores[part] = _fit(readings)
     times[Part.MAIL] = times[Part.SMS]
-    found = msgspec.structs.replace(here, times=times, idle_cores=idle_cores, saturation_share=FULL_SHARE)
-    return _with_turn(costs, here, steps[-1]), found
+    return msgspec.structs.replace(here, times=times, idle_cores=idle_cores)
 
 
 class _Point(NamedTuple):
@@ -102,14 +99,6 @@ def _fit(readings: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
             times = (used_before * idle - used * idle_before) / determinant
     times = min(max(times, _TIMES_MIN), used / counted)
     return times, (used - times * counted) / idle if idle > 0 else 0.0
-
-
-def _with_turn(costs: CostVector, here: Here, step: PhaseFigures) -> CostVector:
-    wait_s = max(0.0, step.latencies["committed"].p99_ms - costs.idle_p99_ms.value) / 1000
-    busy = min(step.machine_cores / here.cores, FULL_SHARE)
-    turn_ms = service_from_waiting_s(wait_s, here.cores, busy, 0.99) * 1000
-    turn = msgspec.structs.replace(costs.turn_ms, value=turn_ms, by_busy=[])
-    return msgspec.structs.replace(costs, turn_ms=turn)
 
 
 def _cores(phase: PhaseFigures, is_of: Callable[[str], bool]) -> float:

@@ -48,30 +48,21 @@ class StepError(msgspec.Struct, frozen=True, kw_only=True):
 class PartError(msgspec.Struct, frozen=True, kw_only=True):
     """CPU µs for an order by part, at the highest step kept up with. Both senders are one process.
 
-    `session_us`: predicted from what the first steps measured.
+    `calibrated_us`: predicted with what the first steps measured.
     """
 
     part: str
     predicted_us: float
-    session_us: float
+    calibrated_us: float
     measured_us: float
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """A knee in orders per second, what gives out there, and the error as a share of the measured one."""
-
-    orders_per_s: float
-    limit: str
-    error: float
-
-
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """The knee in orders per second: predicted by the vector, predicted by this session's costs, measured.
+    """The knee in orders per second: predicted by the cost vector, and measured.
 
-    `session`: its costs are those of the first steps of the same ramp, so what differs on this machine today
-    is in both. `equipment_us` and `equipment_cores`: CPU of the test itself, for an order and whatever the
-    rate; `other_cores`: of other programs. Both predictions leave room for these. `judged_by_session`: which
-    prediction has to be good.
+    `limit`: what gives out there by the prediction, `gave_out` by the ramp; `error`: as a share of the
+    measured one. `equipment_us` and `equipment_cores`: CPU of the test itself, for an order and whatever the
+    rate; `other_cores`: of other programs. The prediction leaves room for these.
     """
 
     at: str
@@ -81,24 +72,19 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     equipment_us: float
     equipment_cores: float
     other_cores: float
-    vector: Prediction
-    session: Prediction
+    knee_predicted: float
+    limit: str
     knee_measured: float
+    error: float
     gave_out: str
     steps: list[StepError]
     parts: list[PartError]
     problems: list[str]
-    judged_by_session: bool = False
-
-    @property
-    def judged(self) -> Prediction:
-        """The prediction that has to be good."""
-        return self.session if self.judged_by_session else self.vector
 
     @property
     def within(self) -> bool:
         """Whether the prediction is as good as it should be, and the run was valid."""
-        return not self.problems and abs(self.judged.error) <= ERROR_MAX
+        return not self.problems and abs(self.error) <= ERROR_MAX
 
 
 def demand_here(demand: Demand) -> Demand:
@@ -146,26 +132,24 @@ def verify(
     given: Assumptions,
     run: Callable[[Scenario, Path], Report],
     folder: Path,
-    *,
-    by_session: bool = False,
 ) -> Verification:
     """Run a ramp and compare. `run` carries a scenario out on a stack of its own. Raises LoadTestError."""
     demand = demand_here(demand)
-    guess = knee_here(demand, costs, given, this_machine(costs, EQUIPMENT_US[_sends(demand)]))
+    guess = knee_here(demand, costs, given, this_machine(EQUIPMENT_US[_sends(demand)]))
     report = run(scenario_for(demand, guess.orders_per_s), folder)
-    found = compare(demand, costs, given, report)
-    return msgspec.structs.replace(found, judged_by_session=by_session)
+    return compare(demand, costs, given, report)
 
 
 def compare(demand: Demand, costs: CostVector, given: Assumptions, report: Report) -> Verification:
-    """Return predictions beside what a ramp measured. Raises LoadTestError when nothing was measured."""
+    """Return what was predicted beside what a ramp measured. Raises LoadTestError when that is nothing."""
     phases = [phase for phase in report.phases if phase.measured and "committed" in phase.latencies]
     if not phases or report.knee is None:
         raise LoadTestError("the ramp measured no step: see var/plan/plan-verify")
     broken = {step.name: "; ".join(step.broken) for step in report.knee.steps}
     calm = phases[: len(CALIBRATING)]
-    here = beside_the_pipeline(costs, calm)
-    session_costs, session_here = calibrated(demand, costs, given, here, calm)
+    here = beside_the_pipeline(calm)
+    as_measured = calibrated(demand, costs, given, here, calm)
+    knee = knee_here(demand, costs, given, here)
     measured = measured_knee(phases, broken, demand.p99_s * 1000)
     held = [phase for phase in phases if not broken.get(phase.name)] or phases[:1]
     return Verification(
@@ -176,14 +160,26 @@ def compare(demand: Demand, costs: CostVector, given: Assumptions, report: Repor
         equipment_us=round(here.equipment_us, 1),
         equipment_cores=round(here.equipment_cores, 3),
         other_cores=round(here.other_cores, 3),
-        vector=_prediction(demand, costs, given, here, measured),
-        session=_prediction(demand, session_costs, given, session_here, measured),
+        knee_predicted=round(knee.orders_per_s, 1),
+        limit=knee.limit,
         knee_measured=round(measured, 1),
+        error=round(knee.orders_per_s / measured - 1, 4) if measured else math.inf,
         gave_out=_gave_out(phases, broken),
-        steps=[_step(phase, broken, demand, session_costs, given, session_here) for phase in phases],
-        parts=_parts(held[-1], demand, given, (costs, here), (session_costs, session_here)),
-        problems=[*report.problems, *report.invalid_because, *_disturbed(here)],
+        steps=[_step(phase, broken, demand, costs, given, as_measured) for phase in phases],
+        parts=_parts(held[-1], demand, costs, given, (here, as_measured)),
+        problems=[*report.problems, *_invalid(report, phases, broken), *_disturbed(here)],
     )
+
+
+def _invalid(report: Report, phases: list[PhaseFigures], broken: dict[str, str]) -> list[str]:
+    """Return why the run does not count. The generator's hiccup below a rate that was kept is no reason."""
+    names = [phase.name for phase in phases]
+    kept = max((number for number, name in enumerate(names) if not broken.get(name)), default=0)
+    return [
+        why
+        for why in report.invalid_because
+        if not why.startswith(tuple(f"{name}:" for name in names[:kept]))
+    ]
 
 
 def _disturbed(here: Here) -> list[str]:
@@ -191,14 +187,6 @@ def _disturbed(here: Here) -> list[str]:
         return []
     used = f"other programs used {here.other_cores:.2f} of {here.cores} cores"
     return [f"{used}, and how much they yield cannot be predicted: run it where nothing else runs"]
-
-
-def _prediction(
-    demand: Demand, costs: CostVector, given: Assumptions, here: Here, measured: float
-) -> Prediction:
-    knee = knee_here(demand, costs, given, here)
-    error = round(knee.orders_per_s / measured - 1, 4) if measured else math.inf
-    return Prediction(orders_per_s=round(knee.orders_per_s, 1), limit=knee.limit, error=error)
 
 
 def measured_knee(phases: list[PhaseFigures], broken: dict[str, str], p99_ms: float) -> float:
@@ -250,20 +238,19 @@ def _step(  # noqa: PLR0917  # one row's cells
 def _parts(
     phase: PhaseFigures,
     demand: Demand,
+    costs: CostVector,
     given: Assumptions,
-    vector: tuple[CostVector, Here],
-    session: tuple[CostVector, Here],
+    machines: tuple[Here, Here],
 ) -> list[PartError]:
-    by_vector, by_session = (
-        predicted_us(point_at(demand, costs, given, here, phase.orders_per_s).part_us)
-        for costs, here in (vector, session)
+    by_vector, by_first_steps = (
+        predicted_us(point_at(demand, costs, given, here, phase.orders_per_s).part_us) for here in machines
     )
     measured = measured_us(phase)
     return [
         PartError(
             part="senders" if part is Part.SMS else str(part),
             predicted_us=round(micros, 1),
-            session_us=round(by_session[part], 1),
+            calibrated_us=round(by_first_steps[part], 1),
             measured_us=round(measured[part], 1),
         )
         for part, micros in by_vector.items()

@@ -41,7 +41,7 @@ class _Audience:
 
 
 def verify_here(
-    demand: Demand, costs: CostVector, given: Assumptions, folder: Path, data_dir: Path, *, by_session: bool
+    demand: Demand, costs: CostVector, given: Assumptions, folder: Path, data_dir: Path
 ) -> Verification:
     """Run it, write FOLDER/verify.json, return what was found. Raises LoadTestError."""
 
@@ -54,27 +54,23 @@ def verify_here(
         return report
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = verify(demand, costs, given, run, folder, by_session=by_session)
+    found = verify(demand, costs, given, run, folder)
     (folder / "verify.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     return found
 
 
-def _knees(found: Verification) -> list[str]:
-    """Return lines: what was measured, and each prediction with its error."""
+def _knee(found: Verification) -> list[str]:
+    """Return lines: what was measured, and what was predicted with its error."""
     if not found.knee_measured:
         return [f"knee: none measured: not even the first step was kept up with ({found.gave_out})"]
-    lines = [f"knee: {found.knee_measured:,.0f} orders/s measured ({found.gave_out})"]
-    for name, one in (("the cost vector", found.vector), ("the costs of the first steps", found.session)):
-        wanted = ""
-        if one is found.judged:
-            is_good = abs(one.error) <= ERROR_MAX
-            wanted = ", as good as wanted" if is_good else f", more than the {ERROR_MAX:.0%} wanted"
-        lines.append(
-            f"  by {name}: {one.orders_per_s:,.0f} predicted ({one.limit}): error {one.error:+.1%}{wanted}"
-        )
+    is_good = abs(found.error) <= ERROR_MAX
+    wanted = "as good as wanted" if is_good else f"more than the {ERROR_MAX:.0%} wanted"
     beside = f"{found.equipment_us:,.0f} µs for an order and {found.equipment_cores:.2f} cores"
-    lines.append(f"  room left for the test itself, {beside}, and {found.other_cores:.2f} cores of others")
-    return lines
+    return [
+        f"knee: {found.knee_measured:,.0f} orders/s measured ({found.gave_out})",
+        f"  {found.knee_predicted:,.0f} predicted ({found.limit}): error {found.error:+.1%}, {wanted}",
+        f"  room left for the test itself, {beside}, and {found.other_cores:.2f} cores of others",
+    ]
 
 
 def print_verification(found: Verification, console: Console) -> None:
@@ -92,7 +88,7 @@ def print_verification(found: Verification, console: Console) -> None:
     parts = Table("part", "µs for an order, measured", "by the vector", "error", "by first steps", "error")
     for part in found.parts:
         cells = [f"{part.measured_us:,.0f}"]
-        for micros in (part.predicted_us, part.session_us):
+        for micros in (part.predicted_us, part.calibrated_us):
             error = micros / part.measured_us - 1 if part.measured_us else 0.0
             cells += [f"{micros:,.0f}", f"{error:+.0%}"]
         parts.add_row(part.part, *cells)
@@ -100,7 +96,7 @@ def print_verification(found: Verification, console: Console) -> None:
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)
-    for line in _knees(found):
+    for line in _knee(found):
         console.print(line, highlight=False, soft_wrap=True)
     for problem in found.problems:
         typer.echo(f"postorder: the run was not valid: {problem}", err=True)

@@ -71,7 +71,6 @@ def test_the_sizing_of_the_design(
         (["--orders-per-s", "5", "--segments", "nan"], "--segments: an SMS has 1 to 10"),
         (["--orders-per-s", "5", "--sender", "pigeon"], "--sender: must be long_code"),
         (["--orders-per-s", "5", "--sender", "-1"], "--sender: must be long_code"),
-        (["--orders-per-s", "5", "--calibrate"], "--calibrate: goes with --verify"),
         (["--orders-per-s", "5", "--cores", "-1"], "--cores: must be at least 1"),
         (["--orders-per-s", "5", "--disk", "9"], "--disk: must be a size with its unit"),
         (["--orders-per-s", "5", "--costs", "/nowhere"], "/nowhere: cannot be read: No such file"),

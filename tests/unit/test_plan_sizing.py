@@ -59,9 +59,9 @@ def test_a_broker_is_woken_more_often_the_less_there_is_to_do() -> None:
     idle, half, full = (
         event_cost(costs, batch=1, events_per_message=1, busy_share=busy).broker for busy in (0, 0.5, 1)
     )
-    assert (idle, half, full) == pytest.approx((250, 150, 50))
+    assert (idle, half, full) == pytest.approx((250, 100, 50))
     few, many = (cores_busy(intake_only(100), costs, GIVEN, 1, busy)[Part.BROKER] for busy in (1.0, 0.1))
-    assert many == pytest.approx(few + 100 * 0.9 * 200 / 1e6)
+    assert many == pytest.approx(few + 100 * 0.9**2 * 200 / 1e6)
 
 
 def test_cores_are_rates_times_costs() -> None:

@@ -12,12 +12,11 @@ from loadtest.planning.assumptions import load_assumptions
 from loadtest.planning.costs import load_costs
 from loadtest.planning.demand import Demand
 from loadtest.planning.loads import Part as Model
-from loadtest.planning.prediction import Here, knee_here, point_at
+from loadtest.planning.prediction import Here, knee_here, point_at, with_full_sets
 from loadtest.planning.session import beside_the_pipeline, calibrated
 from loadtest.planning.verification import (
     CALIBRATING,
     SEARCHING,
-    Prediction,
     Verification,
     compare,
     demand_here,
@@ -57,17 +56,29 @@ def phase(name: str, rate: float, p99_ms: float) -> PhaseFigures:
 
 def test_busier_with_every_order_and_slower() -> None:
     points = [point_at(INTAKE, COSTS, GIVEN, HERE, rate) for rate in (100, 1000, 4000, 8000)]
-    assert [point.busy_share for point in points] == sorted(point.busy_share for point in points)
-    assert [point.p99_s for point in points] == sorted(point.p99_s for point in points)
-    assert [point.batch for point in points] == sorted(point.batch for point in points)
+    for figure in ("busy_share", "load_share", "p99_s", "batch"):
+        values = [getattr(point, figure) for point in points]
+        assert values == sorted(values)
+    assert all(point.load_share < point.busy_share for point in points)  # sets are smaller than they could be
+
+
+def test_sets_grow_when_the_cpus_are_full() -> None:
+    """More than small sets could do is done, until full ones cannot any more."""
+    wasteful = msgspec.structs.replace(HERE, idle_cores={}, times=dict.fromkeys(Model, 1.5))
+    patient = msgspec.structs.replace(INTAKE, p99_s=60)
+    knee = knee_here(patient, COSTS, GIVEN, wasteful).orders_per_s
+    assert knee == pytest.approx(knee_here(patient, COSTS, GIVEN, HERE).orders_per_s)
+    point = point_at(patient, COSTS, GIVEN, wasteful, 0.99 * knee)
+    assert point.busy_share == pytest.approx(wasteful.usable_cores / wasteful.cores)
+    full = with_full_sets(patient, COSTS, GIVEN, 0.99 * knee)
+    assert sum(point.part_us.values()) * 0.99 * knee / 1e6 == pytest.approx(sum(full.values()), rel=0.02)
 
 
 def test_the_knee_is_where_a_limit_is_reached_and_not_before() -> None:
     knee = knee_here(INTAKE, COSTS, GIVEN, HERE)
     before, after = (point_at(INTAKE, COSTS, GIVEN, HERE, knee.orders_per_s * by) for by in (0.98, 1.02))
-    assert before.p99_s < INTAKE.p99_s
-    assert before.busy_share < COSTS.saturation_share.value
-    assert after.p99_s > INTAKE.p99_s or after.busy_share > COSTS.saturation_share.value
+    assert before.p99_s < INTAKE.p99_s < after.p99_s
+    assert before.load_share < 1
 
 
 def test_a_sender_is_one_thread() -> None:
@@ -80,7 +91,7 @@ def test_a_sender_is_one_thread() -> None:
 
 def test_what_others_use_is_not_there_for_the_pipeline() -> None:
     shared = msgspec.structs.replace(HERE, other_cores=0.6)
-    assert shared.usable_share == pytest.approx(0.97 - 0.3)
+    assert shared.usable_cores == pytest.approx(2 * 0.97 - 0.6)
     patient = msgspec.structs.replace(INTAKE, p99_s=1e6)
     point = point_at(patient, COSTS, GIVEN, shared, knee_here(patient, COSTS, GIVEN, shared).orders_per_s)
     assert point.busy_share == pytest.approx(0.67, abs=0.01)
@@ -129,12 +140,10 @@ def test_the_ramp_goes_around_the_predicted_knee() -> None:
 def test_what_counts_as_good(error: float, problems: list[str], *, within: bool) -> None:
     found = Verification(
         at="", machine="", command="", demand=INTAKE, equipment_us=0, equipment_cores=0, other_cores=0,
-        knee_measured=1, vector=Prediction(orders_per_s=1, limit="", error=error),
-        session=Prediction(orders_per_s=1, limit="", error=0.0), gave_out="", steps=[], parts=[],
+        knee_predicted=1, limit="", knee_measured=1, error=error, gave_out="", steps=[], parts=[],
         problems=problems,
     )  # fmt: skip
     assert found.within is within
-    assert msgspec.structs.replace(found, judged_by_session=True).within is not problems
 
 
 def test_shipped_figures_all_say_where_they_come_from() -> None:
@@ -156,7 +165,6 @@ def ramp_of_a_machine_that_does_as_predicted(times: float = 1.0, others: float =
         equipment_us=20 / times,
         equipment_cores=0.1,
         other_cores=others,
-        saturation_share=COSTS.saturation_share.value,
     )
     names = {
         "rabbitmq": "broker",
@@ -168,7 +176,7 @@ def ramp_of_a_machine_that_does_as_predicted(times: float = 1.0, others: float =
     phases, steps = [], []
     for number, load in enumerate((0.3, 0.6, 0.97, 1.03, 1.2)):
         point = point_at(INTAKE, COSTS, GIVEN, here, knee * load)
-        broken = point.p99_s > INTAKE.p99_s or point.busy_share > here.usable_share
+        broken = point.p99_s > INTAKE.p99_s
         one = phase(f"step{number}", knee * load / times, min(1e5, point.p99_s * 1000))
         cores = {name: point.part_us[part] * knee * load / 1e6 for name, part in names.items()}
         cores |= {"generator": 20 * times * one.orders_per_s / 1e6, "observer": 0.1}
@@ -184,7 +192,7 @@ def ramp_of_a_machine_that_does_as_predicted(times: float = 1.0, others: float =
 @pytest.mark.parametrize("others", [0.0, 0.6])
 def test_a_machine_that_does_as_predicted_is_found_to_do_so(others: float) -> None:
     found = compare(INTAKE, COSTS, GIVEN, ramp_of_a_machine_that_does_as_predicted(others=others))
-    assert abs(found.vector.error) < 0.02
+    assert abs(found.error) < 0.02
     assert found.within is (others == 0)
     assert [problem[:27] for problem in found.problems] == ["other programs used 0.60 of"] * (others > 0)
     assert found.equipment_us == pytest.approx(20, abs=0.5)
@@ -197,23 +205,29 @@ def test_a_machine_that_does_as_predicted_is_found_to_do_so(others: float) -> No
         assert step.busy_predicted == pytest.approx(step.busy_measured, rel=0.02)
 
 
+def test_a_hiccup_of_the_generator_below_the_knee_is_no_objection() -> None:
+    ramp = ramp_of_a_machine_that_does_as_predicted()
+    ramp.invalid_because = ["step1: the load generator, not the pipeline, was the limit"]
+    assert compare(INTAKE, COSTS, GIVEN, ramp).within
+    ramp.invalid_because = ["step3: the load generator, not the pipeline, was the limit"]
+    assert compare(INTAKE, COSTS, GIVEN, ramp).problems == ramp.invalid_because
+
+
 def test_a_machine_that_takes_twice_the_cpu_is_found_out() -> None:
     found = compare(INTAKE, COSTS, GIVEN, ramp_of_a_machine_that_does_as_predicted(times=2))
-    assert found.vector.error > 0.5
+    assert found.error > 0.5
     assert not found.within
-    assert msgspec.structs.replace(found, judged_by_session=True).within
     assert all(part.measured_us > 1.1 * part.predicted_us for part in found.parts if part.part == "consumers")
 
 
 def test_the_first_steps_tell_what_things_cost_here() -> None:
     ramp = ramp_of_a_machine_that_does_as_predicted(times=2)
     steps = ramp.phases[:2]
-    here = beside_the_pipeline(COSTS, steps)
-    costs, calibrated_here = calibrated(INTAKE, COSTS, GIVEN, here, steps)
+    here = beside_the_pipeline(steps)
+    calibrated_here = calibrated(INTAKE, COSTS, GIVEN, here, steps)
     for step in steps:
-        point = point_at(INTAKE, costs, GIVEN, calibrated_here, step.orders_per_s)
+        point = point_at(INTAKE, COSTS, GIVEN, calibrated_here, step.orders_per_s)
         assert point.busy_share == pytest.approx(sum(step.cores.values()) / here.cores, rel=0.06)
-    assert point.p99_s * 1000 == pytest.approx(steps[1].latencies["committed"].p99_ms, rel=0.2)
 
 
 def test_small_sets_of_an_idle_machine_are_told_from_dear_work() -> None:
@@ -233,12 +247,9 @@ def test_small_sets_of_an_idle_machine_are_told_from_dear_work() -> None:
         cores["generator"] = 20 * rate / 1e6
         one = phase(f"at {rate}", rate, 50)
         steps.append(msgspec.structs.replace(one, cores=cores, machine_cores=sum(cores.values())))
-    here = msgspec.structs.replace(beside_the_pipeline(COSTS, steps), cores=2)
-    _, found = calibrated(INTAKE, COSTS, GIVEN, here, steps)
+    here = msgspec.structs.replace(beside_the_pipeline(steps), cores=2)
+    found = calibrated(INTAKE, COSTS, GIVEN, here, steps)
     for part in names:
         assert found.times[part] == pytest.approx(1.3, rel=0.02)
     assert found.idle_cores[Model.PRIMARIES] == pytest.approx(0.2, abs=0.01)
     assert found.idle_cores[Model.REPLICAS] == pytest.approx(0, abs=0.01)
-    patient = msgspec.structs.replace(INTAKE, p99_s=1e6)
-    knees = [knee_here(patient, COSTS, GIVEN, one).orders_per_s for one in (there, found)]
-    assert knees[1] == pytest.approx(knees[0], rel=0.02)
