@@ -6,10 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from deployed_secrets import started_with
 from deployment import DEPLOY, PROGRAMS, ROOT, read_yaml, run_program, violations
 from jsonschema.protocols import Validator
 from jsonschema.validators import Draft202012Validator
 from referencing import Registry, Resource
+
+from consumers.roles import Role
+from pipeline.settings import Settings
 
 FOLDER = DEPLOY / "kubernetes"
 VERSIONS = ("1.34", "1.37")  # the oldest and the newest that it is meant for
@@ -55,6 +59,14 @@ def settings_text() -> str:
     """The settings of the pods, out of the ConfigMap that kustomize makes."""
     (found,) = (one for one in of_kind("ConfigMap").values() if "postorder.toml" in one["data"])
     return found["data"]["postorder.toml"]
+
+
+def settings_of_pod(name: str, folder: Path) -> Settings:
+    """The settings of a Deployment's pods, read by the program from a file for each secret."""
+    found = container(of_kind("Deployment")[name]["spec"]["template"])
+    variables = {one["name"]: one.get("value", "") for one in found.get("env", [])}
+    variables = {key: text.replace("$(BROKER_USER)", "default_user_1") for key, text in variables.items()}
+    return started_with(folder, settings_text(), variables, frozenset({Role(found["args"][2])}))
 
 
 # --- schemas --------------------------------------------------------------------------------------

@@ -267,12 +267,12 @@ def test_replicas_are_who_their_primary_waits_for() -> None:
 
 
 def test_every_route_of_the_public_listener_is_passed_on() -> None:
-    """By the composition's edge, by nginx on a host, and by the ingress."""
+    """By the composition's edge, by nginx on a host, and by the gateway."""
     sources = (ROOT / "consumers" / "public").glob("*_routes.py")
     routes = {name for path in sources for name in re.findall(r'@(?:get|post)\("/(\w+)', path.read_text())}
     assert {"twilio", "unsubscribe", "mail"} <= routes
-    ingress = re.findall(r"path: /(\w+)/", (DEPLOY / "kubernetes" / "public.yaml").read_text())
-    assert routes <= set(ingress)
+    routed = re.findall(r"type: PathPrefix, value: /(\w+)", (DEPLOY / "kubernetes/public.yaml").read_text())
+    assert routes <= set(routed)
     for path in (DEPLOY / "docker" / "edge.conf", DEPLOY / "nginx" / "postorder.conf"):
         located = re.findall(r"location ~ \^/\(([\w|]+)\)/", path.read_text())
         assert routes <= {name for names in located for name in names.split("|")}, path

@@ -2,11 +2,9 @@
 
 import json
 import shutil
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from deployed_secrets import started_with
 from deployment import grace_needed_s, read_yaml
 from kubernetes_objects import (
     FOLDER,
@@ -19,7 +17,7 @@ from kubernetes_objects import (
     of_kind,
     pods,
     rendered,
-    settings_text,
+    settings_of_pod,
     wrong_in,
 )
 
@@ -151,29 +149,6 @@ def test_every_role_has_a_deployment_and_the_one_job_does_what_comes_before() ->
     ]
 
 
-@pytest.mark.parametrize("name", ["public", "api"])
-def test_what_listens_is_reached_by_its_ingress_and_goes_on_while_requests_still_come(
-    name: str, settings: Settings
-) -> None:
-    found = container(of_kind("Deployment")[name]["spec"]["template"])
-    listener = {"public": settings.public, "api": settings.api}[name]
-    ports = {port["name"]: port["containerPort"] for port in found["ports"]}
-    assert (listener.host, listener.port) == ("0.0.0.0", ports["http"])
-    assert found["lifecycle"]["preStop"]["sleep"]["seconds"] == 5
-    (port,) = of_kind("Service")[name]["spec"]["ports"]
-    assert (port["port"], port["targetPort"]) == (listener.port, "http")
-    (rule,) = of_kind("Ingress")[name]["spec"]["rules"]
-    assert {path["backend"]["service"]["name"] for path in rule["http"]["paths"]} == {name}
-
-
-def test_the_api_is_for_private_networks_and_believes_the_ingress_alone(settings: Settings) -> None:
-    annotations = of_kind("Ingress")["api"]["metadata"]["annotations"]
-    networks = annotations["nginx.ingress.kubernetes.io/whitelist-source-range"].split(",")
-    assert networks == list(settings.api.trusted_proxies)
-    assert all(ip_network(network).is_private for network in networks)
-    assert settings.api.behind_tls
-
-
 @pytest.mark.parametrize("name", pods())
 def test_what_is_mounted_is_there(name: str) -> None:
     pod = pods()[name]
@@ -186,17 +161,13 @@ def test_what_is_mounted_is_there(name: str) -> None:
     assert {v["secret"]["secretName"] for v in volumes.values() if "secret" in v} <= made
 
 
-# --- settings -------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The settings of the pods of orders, read by the program from a file for each secret."""
-    found = container(of_kind("Deployment")["orders"]["spec"]["template"])
-    variables = {one["name"]: one.get("value", "") for one in found["env"]}
-    variables = {name: text.replace("$(BROKER_USER)", "default_user_1") for name, text in variables.items()}
-    folder = tmp_path_factory.mktemp("kubernetes")
-    return started_with(folder, settings_text(), variables, frozenset({Role.ORDERS}))
+    """The settings of the pods of orders."""
+    return settings_of_pod("orders", tmp_path_factory.mktemp("kubernetes"))
+
+
+# --- settings -------------------------------------------------------------------------------------
 
 
 def test_shards_are_the_clusters_and_are_reached_with_verified_tls(settings: Settings) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from deployed_secrets import USED, secrets_named, started_with, wanted
 from deployment import DEPLOY, compose, environment_file
-from kubernetes_objects import Object, container, of_kind, settings_text
+from kubernetes_objects import Object, container, of_kind, settings_of_pod, settings_text
 
 from consumers.roles import Role
 
@@ -46,8 +46,8 @@ def test_jobs_of_the_composition_are_given_what_they_connect_with() -> None:
 POD_USED = USED | {"email.password"}
 
 
-def given_to_pod(pod: Object) -> tuple[dict[str, set[str]], dict[str, str]]:
-    """The secrets that a pod is told of, and its variables. It mounts those files and no others."""
+def given_to_pod(pod: Object) -> dict[str, set[str]]:
+    """The secrets that a pod is told of. It mounts those files and no others."""
     found = container(pod)
     variables = {one["name"]: one.get("value", "") for one in found.get("env", [])}
     named = secrets_named(settings_text(), variables)
@@ -58,21 +58,20 @@ def given_to_pod(pod: Object) -> tuple[dict[str, set[str]], dict[str, str]]:
         for item in volume.get("secret", {}).get("items", [])
     }
     assert mounted - {"/projected/ca.crt"} == set().union(*named.values())
-    return named, variables
+    return named
 
 
 @pytest.mark.parametrize("name", of_kind("Deployment"))
 def test_each_pod_is_given_the_secrets_of_its_role(name: str, tmp_path: Path) -> None:
     pod = of_kind("Deployment")[name]["spec"]["template"]
     roles = frozenset({Role(container(pod)["args"][2])})
-    named, variables = given_to_pod(pod)
-    assert set(named) == wanted(roles, POD_USED)
-    started_with(tmp_path, settings_text(), variables, roles)
+    assert set(given_to_pod(pod)) == wanted(roles, POD_USED)
+    settings_of_pod(name, tmp_path)
 
 
 def test_the_job_is_given_what_it_connects_with() -> None:
     (job,) = of_kind("Job").values()
-    assert set(given_to_pod(job["spec"]["template"])[0]) == {"shards.password", "amqp.password"}
+    assert set(given_to_pod(job["spec"]["template"])) == {"shards.password", "amqp.password"}
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Job"])
