@@ -27,13 +27,14 @@ EVENTS = st.lists(
 @given(st.integers(1, 50), st.integers(0, 200), EVENTS)
 def test_it_never_leaves_its_bounds(floor: int, more: int, events) -> None:
     limit = AdaptiveLimit(floor, floor + more, rise=2.0, tolerance_s=0.1)
-    now = 0.0
+    now, lowered_from = 0.0, 0
     for what, seconds, in_flight in events:
         before = limit.limit
         now += seconds
         if what == "answer":
             limit.answered(seconds, in_flight)
-            assert limit.limit <= before + 1
+            assert limit.limit <= max(before + 1, lowered_from)
+            lowered_from = before if limit.limit < before else lowered_from
         else:
             limit.overloaded(now - seconds, now)
             assert limit.limit <= before
@@ -49,25 +50,51 @@ def test_steady_answers_lead_to_the_ceiling(took_s: float) -> None:
     assert limit.limit == limit.ceiling
 
 
+def queue(limit: AdaptiveLimit, *, servers: int, service_s: float, sets: int) -> None:
+    """Answer as a provider does that works on so many calls at once and lets the others wait."""
+    for _ in range(sets):
+        for _ in range(max(16, limit.limit)):
+            limit.answered(service_s * max(1.0, limit.limit / servers), limit.limit)
+
+
+@FEW
+@given(st.floats(0.1, 2), st.integers(4, 8))
+def test_calls_that_wait_for_each_other_lower_it_and_room_raises_it_again(
+    service_s: float, servers: int
+) -> None:
+    limit = limit_of()
+    answer(limit, service_s, sets=64)
+    queue(limit, servers=servers, service_s=service_s + 0.1, sets=24)
+    assert limit.limit <= 3 * servers + 4
+    answer(limit, service_s, sets=64)
+    assert limit.limit == limit.ceiling
+
+
 @FEW
 @given(st.floats(0.001, 5), st.floats(3, 20))
-def test_slower_answers_lower_it_and_usual_ones_raise_it_again(usual_s: float, times: float) -> None:
+def test_a_slowness_that_fewer_calls_do_not_better_is_not_ours(usual_s: float, times: float) -> None:
+    """Throttled to the floor, messages waited for many seconds that a slow provider would have taken."""
     limit = limit_of()
     answer(limit, usual_s, sets=64)
-    answer(limit, usual_s * times + 0.2, sets=10)
-    lowest = limit.limit
-    assert lowest <= 64 * 0.8**8
-    answer(limit, usual_s, sets=64)
+    answer(limit, usual_s * times + 0.2, sets=4)
     assert limit.limit == limit.ceiling
+    answer(limit, usual_s * times + 0.2, sets=20)
+    assert limit.limit == limit.ceiling
+    answer(limit, (usual_s * times + 0.2) * 4, sets=2)  # what is usual now is what it is held against
+    assert limit.limit < limit.ceiling
 
 
-def test_a_slowness_that_stays_becomes_usual() -> None:
+def test_answers_to_calls_from_before_say_nothing_of_the_new_limit() -> None:
     limit = limit_of()
-    answer(limit, 0.2, sets=64)
-    answer(limit, 0.8, sets=20)
-    assert limit.limit == limit.floor
-    answer(limit, 0.8, sets=200)
-    assert limit.limit == limit.ceiling
+    answer(limit, 0.1, sets=64)
+    answer(limit, 0.8, sets=1)
+    assert limit.limit == 51
+    for _ in range(64):  # begun with 64 calls under way
+        limit.answered(0.8, 64)
+    assert limit.limit == 51
+    for _ in range(51):  # and these with 51
+        limit.answered(0.6, 51)
+    assert limit.limit == 40  # it helped: down again
 
 
 def test_little_slowness_is_none() -> None:
