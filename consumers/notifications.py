@@ -165,6 +165,7 @@ def notification_services(
             capacity=slots,
             claim_max=sending.claim_max,
             poll_s=sending.poll_ms / 1000,
+            grace_s=sending.grace_window_s if channel is Channel.EMAIL else 0.0,
             news=news,
             metrics=metrics,
             clock=clock,

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID, uuid4
@@ -79,7 +80,7 @@ class Relay:
     While `news` come from a shard and nothing is due there, it sleeps until something will be; otherwise it
     looks every `poll_s`. A worker does not wait for its receipt: those of a shard that is away for a while
     would hold up all workers, and with them the other shards' messages. Such a shard's receipts are bounded
-    instead, see `_open_max`.
+    instead, see `_open_max`. `grace_s`: for so long messages of the channel wait on purpose at first.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Relay:
         capacity: Capacity,
         claim_max: int,
         poll_s: float,
+        grace_s: float,
         news: OutboxNews,
         metrics: Metrics,
         clock: Clock,
@@ -105,6 +107,7 @@ class Relay:
         self._receipts = receipts
         self._claim_max = claim_max
         self._poll_s = poll_s
+        self._grace = timedelta(seconds=grace_s)
         self._news = news
         self._metrics = metrics
         self._clock = clock
@@ -257,6 +260,14 @@ class Relay:
             waited_s = (receipt.accepted_at - claim.created_at).total_seconds()
             self._metrics.created_to_accepted.observe(claim.kind, max(0.0, waited_s))
             self._metrics.claimed_to_accepted.observe(claim.kind, max(0.0, waited_s - claim.age_s))
+            if not claim.was_held:
+                late_s = (receipt.accepted_at - self._first_due(claim)).total_seconds()
+                self._metrics.due_to_accepted.observe(claim.kind, max(0.0, late_s))
+
+    def _first_due(self, claim: Claim) -> datetime:
+        """Return when a message was to go first: later tries, and processes that end, put `due_at` off."""
+        graced = claim.created_at + self._grace
+        return graced if claim.due_at is None else min(claim.due_at, graced)
 
     def _listen_no_more(self) -> None:
         for told, tell in (

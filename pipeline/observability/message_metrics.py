@@ -43,6 +43,12 @@ class MessageMetrics:
             "postorder_created_to_accepted_seconds",
             "From an owed message to the provider's acceptance; order mails include the grace window",
         )
+        self.due_to_accepted = registry.latency_by(
+            "kind",
+            "postorder_due_to_accepted_seconds",
+            "From when a message was to go, mails after the grace window, to the provider's acceptance; "
+            "without those that a rule of ours ever held back",
+        )
         self.accepted_to_delivered = registry.latency_by(
             "channel",
             "postorder_accepted_to_delivered_seconds",

@@ -60,6 +60,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     `send_before`: on the monotonic clock, the middle of the lease; no call may begin later. The other half is
     for the call: the settings hold a provider's time-out to less than half a lease.
     `useful_until`: on the same clock, when the message expires.
+    `due_at`: when it was to be claimed. `was_held`: it ever waited because a rule of ours said so.
     `trace_context`: the W3C context of the span that stored the event; None: it is not traced.
     """
 
@@ -90,6 +91,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     useful_until: float = inf
     invoices: tuple[InvoiceDocument, ...] = ()
     trace_context: str | None = None
+    due_at: datetime | None = None
+    was_held: bool = False
 
 
 class Receipt(NamedTuple):

@@ -24,14 +24,22 @@ WITH due AS (
     FROM due
     WHERE o.slot = due.slot AND o.effect_id = due.effect_id
     RETURNING o.slot, o.effect_id, o.order_id, o.invoice_id, o.kind, o.attempts, o.expires_at, o.created_at,
-              o.due_at, o.claim_id, o.trace_context
+              o.due_at, o.claim_id, o.trace_context, o.reason
 )
 SELECT c.slot, c.effect_id, c.claim_id, c.kind, c.order_id, c.invoice_id, c.attempts, c.created_at,
        d.event_time, d.number, d.customer_name, d.email, d.phone, d.locale, d.country, d.currency,
        d.total::text AS total, d.lines, d.customer_id,
        extract(epoch FROM now() - c.created_at)::double precision AS age_s,
        extract(epoch FROM c.expires_at - now())::double precision AS left_s,
-       c.due_at, c.trace_context
+       c.due_at, c.trace_context,
+       -- Whether it ever waited because a rule of ours said so. Not asked of a first try. By LIMIT it is looked
+       -- up for each; without, all notes might be read at once.
+       CASE WHEN c.reason IS NOT NULL THEN coalesce((
+           SELECT true FROM effect_note n
+           WHERE n.slot = c.slot AND n.effect_id = c.effect_id AND n.what = 'retry'
+             AND n.detail IN ('quiet_hours', 'daily_cap', 'spend_total', 'spend_country', 'spend_prefix',
+                              'rate_limited', 'contact_unknown')
+           LIMIT 1), false) ELSE false END AS was_held
 FROM claimed c JOIN orders d USING (slot, order_id);
 
 -- name: next_due

@@ -51,7 +51,7 @@ class Outbox:
                 began=began,
                 send_before=send_before,
                 invoices=carried.get(row["effect_id"], ()),
-                trace_context=row[_TRACE_CONTEXT],
+                more=row[_MORE],
             )
             for row in rows
         ]
@@ -122,16 +122,17 @@ def claim_of(
     began: float,
     send_before: float,
     invoices: tuple[InvoiceDocument, ...] = (),
-    trace_context: str | None = None,
+    more: Sequence[Any] = (None, None, False),
 ) -> Claim:
     """Return the claim that a row of the statement `claim`, or of `take_unknown`, stands for.
 
     `began`: on the monotonic clock, just before the statement. Columns go by place: by name they took twice
-    as long as all else here.
+    as long as all else here. `more`: those that the statement `claim` alone has.
     """
     slot, effect_id, claim_id, kind, order_id, invoice_id, attempts, created_at = row[:8]
     event_time, number, customer_name, email, phone, locale, country, currency = row[8:16]
     total, lines, customer_id, age_s, left_s = row[16:21]
+    due_at, trace_context, was_held = more
     return Claim(
         shard=shard,
         slot=slot,
@@ -160,10 +161,12 @@ def claim_of(
         useful_until=began + left_s,
         invoices=invoices,
         trace_context=trace_context,
+        due_at=due_at,
+        was_held=was_held,
     )
 
 
-_TRACE_CONTEXT = 22  # the place of the last column of the statement `claim`
+_MORE = slice(21, 24)  # the places of the last columns of the statement `claim`
 _KINDS = {kind.value: kind for kind in Kind}
 
 

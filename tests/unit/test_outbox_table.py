@@ -24,7 +24,7 @@ COLUMNS = (
         "event_time",
     ),
     *("number", "customer_name", "email", "phone", "locale", "country", "currency", "total", "lines"),
-    *("customer_id", "age_s", "left_s", "due_at", "trace_context"),
+    *("customer_id", "age_s", "left_s", "due_at", "trace_context", "was_held"),
 )
 ISSUED = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -101,7 +101,7 @@ async def test_a_claim_says_which_trace_its_message_belongs_to() -> None:
     values[COLUMNS.index("trace_context")] = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
     outbox = outbox_on(Connection(Row(values), row(2)))
     claimed = await outbox.claim(Channel.SMS, 10, UUID(int=9))
-    assert [one.trace_context for one in claimed] == [values[-1], None]
+    assert [one.trace_context for one in claimed] == [values[COLUMNS.index("trace_context")], None]
 
 
 async def test_who_looks_things_up_for_claims_is_told_of_the_whole_set() -> None:
