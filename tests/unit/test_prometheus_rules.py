@@ -8,6 +8,7 @@ import yaml
 from metric_page import metric_names, render_metrics
 from prometheus_rules import FOLDER, RULES, SUFFIXES, alerts, promtool, rules
 
+RUNBOOKS = "{{ with $externalLabels.runbooks }}{{ . }}{{ else }}docs/how-to/alerts{{ end }}"
 TESTS = sorted((FOLDER / "tests").glob("*.yml"))
 
 
@@ -58,5 +59,5 @@ def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on() -> Non
     for alert in alerts():
         assert alert["labels"]["severity"] in ("page", "ticket")
         assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
-        assert alert["annotations"]["runbook_url"] == f"docs/how-to/alerts/{alert['alert']}.md"
+        assert alert["annotations"]["runbook_url"] == f"{RUNBOOKS}/{alert['alert']}.md"
         assert "for" in alert
