@@ -97,7 +97,10 @@ def selects(policy: Object, labels: dict[str, str]) -> bool:
     selector = policy["spec"]["podSelector"]
     expressions = selector.get("matchExpressions", [])
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        expression["operator"] == "Exists" and expression["key"] in labels for expression in expressions
+        {"Exists": one["key"] in labels, "NotIn": labels.get(one["key"]) not in one.get("values", [])}[
+            one["operator"]
+        ]
+        for one in expressions
     )
 
 
@@ -116,13 +119,12 @@ def allowed(labels: dict[str, str], direction: str) -> set[int]:
 def test_nothing_is_open_but_what_is_needed() -> None:
     deny = of_kind("NetworkPolicy")["default-deny"]["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    common = {53, 5432, 5671, 4318}
+    common = {53, 5432, 4318}
+    broker, world = {5671}, {443, 465, 587}  # senders need no broker
     listeners = {"public": {8080}, "api": {8090}}
     for name, deployment in of_kind("Deployment").items():
         labels = deployment["spec"]["template"]["metadata"]["labels"]
-        assert allowed(labels, "egress") == common | (
-            {443, 465, 587} if name == "notifications" else set()
-        ), name
+        assert allowed(labels, "egress") == common | (world if name == "notifications" else broker), name
         assert allowed(labels, "ingress") == {9464} | listeners.get(name, set()), name
     assert allowed({"cnpg.io/cluster": "shard0"}, "ingress") == {5432, 8000, 9187}
     assert allowed({"app.kubernetes.io/name": "broker"}, "ingress") == {4369, 25672, 5671, 15671, 15691}
