@@ -89,7 +89,7 @@ class LaneWriter:
         self._traces = traces
         self._away = False
         self.done = 0
-        metrics.lane_events.labels(self.name).set_function(lambda: len(lane))
+        metrics.lane_events.places[self.name] = lane
         metrics.shard_away.labels(self.name).set_function(lambda: self._away)
         self._detour = Detour(
             shard.name,
@@ -307,5 +307,5 @@ class LaneWriter:
                 await self._clock.sleep(_PARK_RETRY.delay_s(tries))
             else:
                 break
-        self._metrics.parked.labels(self.name).inc(len(items))
+        self._metrics.parked.add(self.name, count=len(items))
         self._release(items)

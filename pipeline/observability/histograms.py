@@ -1,15 +1,15 @@
-"""Histograms and counters for the hot path: plain lists and dicts, read by whoever collects.
+"""Histograms, counters and gauges for the hot path: plain lists and dicts, read by whoever collects.
 
 The library's own take a lock and walk every bucket for each value. These are written by the event loop alone;
 another thread reads them, and may see one value more in the buckets than in the sum.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -110,9 +110,34 @@ class Tally(Collector):
         """Count so many under values of the labels."""
         self.counts[values] = self.counts.get(values, 0) + count
 
+    def total(self) -> float:
+        """Return what all come to."""
+        return sum(self.counts.values())
+
     def collect(self) -> Iterator[Metric]:
         """Return the counts as the library's counter."""
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
         for values, count in list(self.counts.items()):  # as above
             family.add_metric(values, count)
+        yield family
+
+
+class Sizes(Collector):
+    """A gauge of how much is in each of several places. `places`, by the label's value, are looked at."""
+
+    def __init__(self, name: str, documentation: str, label: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self.places: dict[str, Sized] = {}
+
+    def largest(self) -> int:
+        """Return how much is in the place that has most; 0 without any."""
+        return max(map(len, self.places.values()), default=0)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the sizes as the library's gauge."""
+        family = GaugeMetricFamily(self._name, self._documentation, labels=[self._label])
+        for value, place in list(self.places.items()):  # as above
+            family.add_metric([value], len(place))
         yield family

@@ -29,7 +29,7 @@ class IntakeMetrics:
             "outcome",
         )
         self.buffered = registry.gauge("postorder_buffered_events", "Events between broker and shards")
-        self.parked = registry.counter(
+        self.parked = registry.tally(
             "postorder_parked", "Events given back to the broker to return later", "shard"
         )
         self.quarantined = registry.counter(
@@ -73,7 +73,7 @@ class IntakeMetrics:
         self.paused = registry.gauge(
             "postorder_intake_paused", "1 while nothing is read from the broker because the buffer is full"
         )
-        self.lane_events = registry.gauge(
+        self.lane_events = registry.sizes(
             "postorder_lane_events", "Events that wait for a batch of their shard", "shard"
         )
         self.oldest_event_seconds = registry.gauge(

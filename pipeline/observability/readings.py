@@ -6,9 +6,7 @@ from pipeline.observability.metrics import Metrics
 
 NAMES: Final = (
     "postorder_events_total",
-    "postorder_parked_total",
     "postorder_buffered_events",
-    "postorder_lane_events",
     "postorder_open_deliveries",
     "postorder_prefetch_deliveries",
     "postorder_batch_events_sum",
@@ -22,12 +20,18 @@ NAMES: Final = (
 
 
 def read(metrics: Metrics) -> dict[str, float]:
-    """Return the readings: by name, without the prefix, and the values of labels: `lane_events{shard0}`.
+    """Return the readings: by name, without the prefix, and the values of labels: `slot_limit{twilio}`.
 
-    The event loop waits for it, once a second: of the histogram of each shard only what all come to.
+    The event loop waits for it, once a second: so of what there is for each shard only what all come to, and
+    of the lanes the fullest.
     """
     count, sum_s = metrics.write_seconds.totals()
-    found: dict[str, float] = {"write_seconds_count{}": count, "write_seconds_sum{}": sum_s}
+    found: dict[str, float] = {
+        "write_seconds_count{}": count,
+        "write_seconds_sum{}": sum_s,
+        "parked_total{}": metrics.parked.total(),
+        "lane_events{}": metrics.lane_events.largest(),
+    }
     for metric in metrics.registry.restricted_registry(NAMES).collect():
         for sample in metric.samples:
             labels = ",".join(sample.labels[name] for name in sorted(sample.labels))

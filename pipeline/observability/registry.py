@@ -6,7 +6,13 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-from pipeline.observability.histograms import LATENCY_BUCKETS_S, LatencyByLabel, LatencyHistogram, Tally
+from pipeline.observability.histograms import (
+    LATENCY_BUCKETS_S,
+    LatencyByLabel,
+    LatencyHistogram,
+    Sizes,
+    Tally,
+)
 
 
 class Described(NamedTuple):
@@ -48,6 +54,13 @@ class MetricRegistry(CollectorRegistry):
         """Make a gauge."""
         self._describe(name, "gauge", labels, meaning)
         return Gauge(name, meaning, labels, registry=self)
+
+    def sizes(self, name: str, meaning: str, label: str) -> Sizes:
+        """Make a gauge of how much is in each of several places."""
+        self._describe(name, "gauge", (label,), meaning)
+        sizes = Sizes(name, meaning, label)
+        self.register(sizes)
+        return sizes
 
     def histogram(
         self, name: str, meaning: str, *labels: str, buckets: Sequence[float] = LATENCY_BUCKETS_S
