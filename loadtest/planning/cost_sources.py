@@ -109,7 +109,7 @@ class RampPhase(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def keeps_up(self) -> bool:
         """Whether what came was done."""
-        return self.measured and "committed" in self.latencies and max(self.lag_s.values(), default=0.0) < 1
+        return "committed" in self.latencies and max(self.lag_s.values(), default=0.0) < 1
 
 
 class RampFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from loadtest.planning.queueing import service_from_waiting_s
 BATCH_EVENTS = 50
 """Events in a message of the benchmark's second scenario."""
 _LANES_MEASURED = 4  # bench-writer: two shards, two transactions at once on each
-_IDLE_SHARE_MIN = 0.2
+_FREE_SHARE = 0.85
 
 
 def new_costs(earlier: CostVector, files: Files) -> CostVector:
@@ -77,12 +77,18 @@ def _of_writer(file: WriterFile) -> dict[str, Measured]:
 
 def fixed_part(points: Iterable[tuple[int, float]]) -> float:
     """Return t of `cost = e + t / batch` with the smallest relative errors."""
-    rows = [(1 / cost, 1 / batch / cost) for batch, cost in points if cost > 0]
+    _, fixed = _fit([(1 / cost, 1 / batch / cost) for batch, cost in points if cost > 0])
+    return max(0.0, fixed)
+
+
+def _fit(rows: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return x and y that bring x * a + y * b nearest to 1 over all rows (a, b); 0 when nothing tells."""
     aa, ab, bb = sum(a * a for a, _ in rows), sum(a * b for a, b in rows), sum(b * b for _, b in rows)
     determinant = aa * bb - ab * ab
     if not determinant:
-        return 0.0
-    return max(0.0, (aa * sum(b for _, b in rows) - ab * sum(a for a, _ in rows)) / determinant)
+        return 0.0, 0.0
+    a, b = sum(a for a, _ in rows), sum(b for _, b in rows)
+    return (bb * a - ab * b) / determinant, (aa * b - ab * a) / determinant
 
 
 def _of_intake(file: IntakeFile, costs: CostVector) -> dict[str, Measured]:
@@ -148,8 +154,9 @@ def _turn(file: IntakeFile, costs: CostVector) -> Measured:
 
 
 def _of_ramp(file: RampFile, costs: CostVector) -> dict[str, Measured]:
-    """Return idle p99, turn and the broker's idle cost, by the steps that kept up."""
-    steps = sorted((step for step in file.phases if step.keeps_up), key=lambda step: step.events_per_s)
+    """Return idle p99, turn and what waking the broker costs, by the steps that kept up."""
+    kept = [step for step in file.phases if step.keeps_up]
+    steps = sorted((step for step in kept if step.measured), key=lambda step: step.events_per_s)
     if not steps:
         return {}
     idle, cores = steps[0], cpus(file.machine)
@@ -158,19 +165,29 @@ def _of_ramp(file: RampFile, costs: CostVector) -> dict[str, Measured]:
     if turns := _turns(steps, idle_ms, costs, cores):
         note = f"the median of {len(turns)} rates kept up with, by M/G/c from p99 and load"
         found["turn_ms"] = from_file(file, median(turns), "ms", note)
-    if idle_us := [cost for step in steps if (cost := _idle_message_us(step, costs, cores)) is not None]:
-        note = f"of {len(idle_us)} rates kept up with: CPU above full load's, by the idle share squared"
-        found["broker_idle_message_us"] = from_file(file, median(idle_us), "µs per message", note)
-    return found
+    return found | _wakings(file, kept, costs, cores)
 
 
-def _idle_message_us(step: RampPhase, costs: CostVector, cores: int) -> float | None:
-    """Return what a message costs an idle broker on top, by one step; None: it does not tell."""
-    idle_share = 1 - sum(step.cores.values()) / cores
-    if "rabbitmq" not in step.cores or idle_share < _IDLE_SHARE_MIN:
-        return None
+def _wakings(file: RampFile, steps: list[RampPhase], costs: CostVector, cores: int) -> dict[str, Measured]:
+    """Return what waking the broker for a message costs, and how often it is woken at most.
+
+    What a message costs it above full load's is waking_us / (1 + rate / wakings_per_s), as long as there is
+    CPU for waking it: the reciprocal is a straight line over the rate. The warm-up counts: it has the lowest.
+    """
     full_us = costs.broker_event_us.value + costs.broker_message_us.value
-    return max(0.0, (step.cores["rabbitmq"] / step.events_per_s * 1e6 - full_us) / idle_share**2)
+    rows = []
+    for step in steps:
+        above_us = step.cores.get("rabbitmq", 0.0) / step.events_per_s * 1e6 - full_us
+        if above_us > 0 and sum(step.cores.values()) < _FREE_SHARE * cores:
+            rows.append((above_us, above_us * step.events_per_s))
+    at_rest, with_rate = _fit(rows) if len(rows) > 1 else (0.0, 0.0)
+    if at_rest <= 0 or with_rate <= 0:
+        return {}
+    note = f"of {len(rows)} rates kept up with: CPU of a message above full load's, by least squares"
+    return {
+        "broker_waking_us": from_file(file, 1 / at_rest, "µs per message", note),
+        "broker_wakings_per_s": from_file(file, at_rest / with_rate, "messages/s", note),
+    }
 
 
 def _turns(steps: list[RampPhase], idle_ms: float, costs: CostVector, cores: int) -> list[float]:

@@ -34,16 +34,17 @@ class CostVector(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Microseconds of CPU, bytes and times.
 
     What an event costs is the cost of an event, plus that of a message by the events in it, plus that of a
-    transaction by the events in it. `broker_idle_message_us`, times the square of the idle share, comes on
-    top with idle CPUs, when the broker is woken for each message singly. `sms_` and `mail_` are for one
-    message sent. `turn_ms` is the service time that makes the queueing formula give the measured latency, by
-    load: the share of what CPUs can do when all sets are full. `saturation_share` is how busy the CPUs are
-    when no more goes through.
+    transaction by the events in it. `broker_waking_us` comes on top for a message that the broker is woken
+    for alone; it is woken `broker_wakings_per_s` at most, and has several messages to do at once beyond.
+    `sms_` and `mail_` are for one message sent. `turn_ms` is the service time that makes the queueing formula
+    give the measured latency, by load: the share of what CPUs can do when all sets are full.
+    `saturation_share` is how busy the CPUs are when no more goes through.
     """
 
     broker_event_us: Measured
     broker_message_us: Measured
-    broker_idle_message_us: Measured
+    broker_waking_us: Measured
+    broker_wakings_per_s: Measured
     consumer_event_us: Measured
     consumer_message_us: Measured
     consumer_transaction_us: Measured
@@ -83,6 +84,8 @@ def load_costs(path: Path = SHIPPED) -> CostVector:
         for name in CostVector.__struct_fields__
         if not 0 <= getattr(costs, name).value < math.inf
     ]
+    if not costs.broker_wakings_per_s.value:
+        bad.append(f"{path}: broker_wakings_per_s.value must be above 0")
     if not 0 < costs.saturation_share.value <= 1:
         bad.append(f"{path}: saturation_share.value must be above 0 and at most 1")
     if bad:

@@ -1,5 +1,6 @@
 """The utilisation law: what each part of the system is busy with, in cores, under a demand."""
 
+import math
 from enum import StrEnum
 
 import msgspec
@@ -48,14 +49,14 @@ def event_cost(
     batch: float,
     events_per_message: int,
     followers: float = 0.0,
-    busy_share: float = 1.0,
+    messages_per_s: float = math.inf,
 ) -> EventCost:
     """Return what an event costs; `batch` is events in a transaction, `followers` the leader's CPU again.
 
-    The less busy the machine is, the more messages the broker is woken for singly: it has to be idle when one
-    comes, and still be when the next does.
+    `messages_per_s`: to one broker. The fewer come, the more of them it is woken for singly; infinite: none.
     """
-    message = costs.broker_message_us.value + costs.broker_idle_message_us.value * (1 - busy_share) ** 2
+    woken_for = 1 / (1 + messages_per_s / costs.broker_wakings_per_s.value)
+    message = costs.broker_message_us.value + costs.broker_waking_us.value * woken_for
     broker = costs.broker_event_us.value + message / events_per_message
     return EventCost(
         broker=broker,
@@ -69,15 +70,19 @@ def event_cost(
 
 
 def cores_busy(
-    demand: Demand, costs: CostVector, given: Assumptions, batch: float, busy_share: float = 1.0
+    demand: Demand, costs: CostVector, given: Assumptions, batch: float, *, brokers: int = 0
 ) -> dict[Part, float]:
-    """Return the cores that each part keeps busy, on average at the peak; `busy_share`: of the machines."""
+    """Return the cores that each part keeps busy, on average at the peak.
+
+    `brokers` share the messages; 0: they are so busy that they are woken for none singly.
+    """
+    messages_per_s = demand.events_per_s / demand.events_per_message
     each = event_cost(
         costs,
         batch=batch,
         events_per_message=demand.events_per_message,
         followers=(given.broker.quorum - 1) * given.broker.follower_share,
-        busy_share=busy_share,
+        messages_per_s=messages_per_s / brokers if brokers else math.inf,
     )
     events, sms, mails = demand.events_per_s, demand.sms_per_s, demand.mails_per_s
     micros = {

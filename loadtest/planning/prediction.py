@@ -12,7 +12,7 @@ from loadtest.planning.latency import MEASURED_LINGER_S, p99_s
 from loadtest.planning.loads import FULL_SHARE, Part, cores_busy, formed_batch, transaction_s
 
 SHARDS_HERE = 2
-_ROUNDS = 60
+_ROUNDS = 40
 _BUSY_MOST = 0.98
 
 
@@ -74,15 +74,17 @@ def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, 
     """Return what is predicted at a rate of orders, with the demand's shares and a broker of one node."""
     beside = here.beside_cores(rate)
     least = with_full_sets(demand, costs, given, rate)
-    busy, batch, cores = 0.5, 1.0, least
-    for _ in range(_ROUNDS):
+
+    def used_when(busy: float) -> tuple[float, dict[Part, float]]:
         batch, counted = by_vector(demand, costs, given, here, rate, busy)
         idle = max(0.0, 1 - busy)
-        cores = {
+        return batch, {
             part: used * here.times.get(part, 1.0) + idle * here.idle_cores.get(part, 0.0)
             for part, used in counted.items()
         }
-        busy = (busy + (sum(cores.values()) + beside) / here.cores) / 2
+
+    busy = _where_it_fits(lambda busy: (sum(used_when(busy)[1].values()) + beside) / here.cores)
+    batch, cores = used_when(busy)
     cores = _squeezed(cores, least, here.usable_cores - beside)
     load = (sum(least.values()) + beside) / here.usable_cores
     return Point(
@@ -96,6 +98,15 @@ def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, 
     )
 
 
+def _where_it_fits(led_to: Callable[[float], float]) -> float:
+    """Return how busy the CPUs are: as busy as that leads to. The busier they are, the less things cost."""
+    low, high = 0.0, led_to(0.0)
+    for _ in range(_ROUNDS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if led_to(middle) > middle else (low, middle)
+    return high
+
+
 def _squeezed(cores: dict[Part, float], least: dict[Part, float], room: float) -> dict[Part, float]:
     """Return what the parts get of too little room: sets grow, towards what full ones need."""
     wanted, needed = sum(cores.values()), sum(least.values())
@@ -106,7 +117,7 @@ def _squeezed(cores: dict[Part, float], least: dict[Part, float], room: float) -
 
 
 def with_full_sets(demand: Demand, costs: CostVector, given: Assumptions, rate: float) -> dict[Part, float]:
-    """Return cores by part when transactions are as large as the p99 wanted allows, and no CPU is idle.
+    """Return cores by part with transactions as large as the p99 wanted allows, and a broker never at rest.
 
     What comes during half of that time is in a transaction: the other half is its own.
     """
@@ -134,7 +145,7 @@ def by_vector(  # noqa: PLR0917  # a point's premises
         in_flight=given.settings.batches_in_flight,
         batch_max=given.settings.batch_max,
     )
-    return batch, cores_busy(scaled, costs, _of_one_broker(given), batch, min(busy_share, 1.0))
+    return batch, cores_busy(scaled, costs, _of_one_broker(given), batch, brokers=1)
 
 
 def _of_one_broker(given: Assumptions) -> Assumptions:

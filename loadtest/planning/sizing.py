@@ -196,7 +196,7 @@ def _balanced(asked: Asked, installations: int, linger_s: float, busy_max: float
 
 def _led_to_by(asked: Asked, installations: int, busy_max: float, batch: float) -> _Balance | Refusal:
     demand, costs, given, layout = asked
-    cores = cores_busy(demand, costs, given, batch, busy_max)
+    cores = cores_busy(demand, costs, given, batch, brokers=installations)
     shards = shards_for(
         cores[Part.PRIMARIES], demand, given, busy_max=busy_max, layout=layout, installations=installations
     )

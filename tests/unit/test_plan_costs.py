@@ -114,24 +114,31 @@ def test_a_ramp_gives_idle_and_turn() -> None:
     assert "2 rates" in costs.turn_ms.note
 
 
-def test_a_ramp_gives_what_a_broker_costs_that_is_woken_for_each_message() -> None:
+def test_a_ramp_gives_what_waking_a_broker_costs() -> None:
     full_us = COSTS.broker_event_us.value + COSTS.broker_message_us.value
 
-    def step(rate: float, idle: float) -> RampPhase:
-        broker = rate * (full_us + 200 * idle**2) / 1e6
+    def step(rate: float, busy: float = 0.6, *, measured: bool = True) -> RampPhase:
+        broker = rate * (full_us + 1500 / (1 + rate / 200)) / 1e6
+        if busy > 0.85:  # no CPU for waking it that often
+            broker *= 0.7
         return RampPhase(
-            measured=True,
+            measured=measured,
             events_per_s=rate,
             lag_s={},
             latencies={"committed": PhaseLatency(p50_ms=1, p99_ms=15)},
             machine_cores=2.0,  # others' work is not the broker's
-            cores={"rabbitmq": broker, "intake": 2 * (1 - idle) - broker},
+            cores={"rabbitmq": broker, "intake": 2 * busy - broker},
         )
 
-    ramp = RampFile(**FROM, phases=[step(500, 0.9), step(2000, 0.6), step(4000, 0.3), step(6000, 0.01)])
+    ramp = RampFile(**FROM, phases=[step(200, measured=False), step(500), step(2000), step(6000, 0.95)])
     costs = new_costs(COSTS, msgspec.structs.replace(NONE, ramp=ramp))
-    assert costs.broker_idle_message_us.value == pytest.approx(200, rel=0.001)
-    assert "3 rates" in costs.broker_idle_message_us.note
+    assert costs.broker_waking_us.value == pytest.approx(1500, rel=0.001)
+    assert costs.broker_wakings_per_s.value == pytest.approx(200, rel=0.001)
+    assert "3 rates" in costs.broker_waking_us.note
+    flat = msgspec.structs.replace(ramp, phases=[step(500)])  # one rate does not tell
+    assert (
+        new_costs(COSTS, msgspec.structs.replace(NONE, ramp=flat)).broker_waking_us == COSTS.broker_waking_us
+    )
 
 
 def test_a_footprint_replaces_estimates() -> None:

@@ -19,7 +19,7 @@ from pipeline.errors import SettingsError
 
 GIVEN = load_assumptions()
 FIGURES = {
-    "broker_event_us": 5, "broker_message_us": 45, "broker_idle_message_us": 0,
+    "broker_event_us": 5, "broker_message_us": 45, "broker_waking_us": 0, "broker_wakings_per_s": 200,
     "consumer_event_us": 40, "consumer_message_us": 15,
     "consumer_transaction_us": 600, "primary_event_us": 37, "primary_transaction_us": 900,
     "replica_event_us": 8, "replica_transaction_us": 200, "publisher_event_us": 6, "publisher_message_us": 11,
@@ -52,16 +52,17 @@ def test_an_event_costs_what_its_parts_cost() -> None:
     assert each.total == pytest.approx(each.broker + each.consumer + each.primary + each.replica)
 
 
-def test_a_broker_is_woken_more_often_the_less_there_is_to_do() -> None:
-    costs = msgspec.structs.replace(
-        COSTS, broker_idle_message_us=Measured(value=200, unit="", command="a test")
+def test_a_broker_is_woken_for_each_message_when_few_come() -> None:
+    costs = msgspec.structs.replace(COSTS, broker_waking_us=Measured(value=1000, unit="", command="a test"))
+    one, some, many, full = (
+        event_cost(costs, batch=1, events_per_message=1, messages_per_s=rate).broker
+        for rate in (0, 200, 1800, math.inf)
     )
-    idle, half, full = (
-        event_cost(costs, batch=1, events_per_message=1, busy_share=busy).broker for busy in (0, 0.5, 1)
+    assert (one, some, many, full) == pytest.approx((1050, 550, 150, 50))
+    alone, shared, never = (
+        cores_busy(intake_only(1800), costs, GIVEN, 1, brokers=brokers)[Part.BROKER] for brokers in (1, 9, 0)
     )
-    assert (idle, half, full) == pytest.approx((250, 100, 50))
-    few, many = (cores_busy(intake_only(100), costs, GIVEN, 1, busy)[Part.BROKER] for busy in (1.0, 0.1))
-    assert many == pytest.approx(few + 100 * 0.9**2 * 200 / 1e6)
+    assert (alone, shared, never) == pytest.approx((1800 * 150e-6, 1800 * 550e-6, 1800 * 50e-6))
 
 
 def test_cores_are_rates_times_costs() -> None:

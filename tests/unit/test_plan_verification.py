@@ -189,12 +189,12 @@ def ramp_of_a_machine_that_does_as_predicted(times: float = 1.0, others: float =
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("others", [0.0, 0.6])
+@pytest.mark.parametrize("others", [0.0, 0.4])
 def test_a_machine_that_does_as_predicted_is_found_to_do_so(others: float) -> None:
     found = compare(INTAKE, COSTS, GIVEN, ramp_of_a_machine_that_does_as_predicted(others=others))
     assert abs(found.error) < 0.02
     assert found.within is (others == 0)
-    assert [problem[:27] for problem in found.problems] == ["other programs used 0.60 of"] * (others > 0)
+    assert [problem[:27] for problem in found.problems] == ["other programs used 0.40 of"] * (others > 0)
     assert found.equipment_us == pytest.approx(20, abs=0.5)
     assert found.equipment_cores == pytest.approx(0.1, abs=0.005)
     assert found.other_cores == pytest.approx(others, abs=0.005)
@@ -227,7 +227,7 @@ def test_the_first_steps_tell_what_things_cost_here() -> None:
     calibrated_here = calibrated(INTAKE, COSTS, GIVEN, here, steps)
     for step in steps:
         point = point_at(INTAKE, COSTS, GIVEN, calibrated_here, step.orders_per_s)
-        assert point.busy_share == pytest.approx(sum(step.cores.values()) / here.cores, rel=0.06)
+        assert point.busy_share == pytest.approx(sum(step.cores.values()) / here.cores, rel=0.1)
 
 
 def test_small_sets_of_an_idle_machine_are_told_from_dear_work() -> None:
