@@ -21,6 +21,7 @@ class LateShards:
     """A service: opens the primaries that are not open yet, each when it is there.
 
     One whose schema this program cannot work with ends the process, as it would have kept it from starting.
+    One that goes away again meanwhile is tried again.
     """
 
     name = "late shards"
@@ -50,10 +51,11 @@ class LateShards:
             await self._clock.sleep(_RETRY.delay_s(attempt))
             try:
                 await shard.primary.open()
+                await schema_versions([shard])
             except PostorderError as error:
+                await shard.primary.close()
                 if not error.retryable:
                     raise
                 log.debug("shard.unavailable", error=str(error))
-        await schema_versions([shard])
         await self._cluster.refresh()
         log.info("shard.opened", shard=shard.name)

@@ -1,22 +1,41 @@
 """A process that begins while a primary is away does the work of the other shards, and that one's later."""
 
+import asyncio
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from forwarding import forwarding
 from real_stack import Bench, order_event
+from structlog.testing import capture_logs
 
+from consumers.late_shards import LateShards
 from pipeline.clock import SystemClock
+from pipeline.errors import (
+    PostorderError,
+    SchemaVersionError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+from pipeline.lifecycle import Tasks
 from pipeline.notifications.rules.recipients import Recipients
+from pipeline.storage.cluster import Cluster
 from pipeline.storage.outbox import Channel
 from pipeline.storage.recipients import recipient_key
+from pipeline.storage.shard import Shard
 from pipeline.storage.standing import RecipientState, Said
 from stack.ports import HOST, choose_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 ORDERS = 20
+
+
+class HurriedClock(SystemClock):
+    """Does not wait between attempts."""
+
+    async def sleep(self, delay_s: float) -> None:  # noqa: ARG002
+        await asyncio.sleep(0)
 
 
 def orders() -> list[dict[str, Any]]:
@@ -62,3 +81,54 @@ async def test_a_shard_that_is_away_at_the_start_holds_no_other_up(bench: Bench,
     assert number not in {message["to"] for message in await bench.sms()}
     assert "recipients.by_replica" in process.log.read_text()
     assert "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.parametrize("error", [StorageUnavailableError, StorageTimeoutError])
+async def test_one_that_goes_away_again_while_its_schema_is_looked_at_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: type[PostorderError]
+) -> None:
+    cluster, crashes = Cluster(bench.settings), []
+    primary = cluster["shard1"].primary
+    lend, lost = primary.connection, []
+
+    def lose_the_first() -> Any:
+        if not lost:
+            lost.append(primary.is_open)
+            raise error("shard1 primary: away again")
+        return lend()
+
+    monkeypatch.setattr(primary, "connection", lose_the_first)
+    late = LateShards(cluster, clock=HurriedClock(), tasks=Tasks(lambda *crash: crashes.append(crash)))
+    try:
+        await cluster["shard0"].primary.open()
+        with capture_logs() as logs:
+            await late.start()
+            async with asyncio.timeout(10):
+                await late._tasks.join()
+        assert [entry["shard"] for entry in logs if entry["event"] == "shard.opened"] == ["shard1"]
+    finally:
+        await late.stop()
+        await cluster.close()
+    assert (crashes, lost) == ([], [True])
+
+
+async def test_one_of_another_schema_is_not_used_at_all(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, crashes = Cluster(bench.settings), []
+
+    async def refuse(_shards: list[Shard]) -> None:
+        raise SchemaVersionError("shard1 is at schema 0001")
+
+    monkeypatch.setattr("consumers.late_shards.schema_versions", refuse)
+    late = LateShards(cluster, clock=HurriedClock(), tasks=Tasks(lambda *crash: crashes.append(crash)))
+    try:
+        await cluster["shard0"].primary.open()
+        await late.start()
+        async with asyncio.timeout(10):
+            await late._tasks.join()
+        assert not cluster["shard1"].primary.is_open
+    finally:
+        await late.stop()
+        await cluster.close()
+    assert [type(error) for _, error in crashes] == [SchemaVersionError]
