@@ -19,10 +19,17 @@ class CpuAccount:
 
 
 def rss_mb(pid: int) -> float:
-    """Return the resident memory of a process, in MB; 0 when it is gone."""
+    """Return the resident memory of a process and those it started, in MB; 0 when it is gone.
+
+    Pages that several of them share count for each.
+    """
+    total = 0
     with suppress(psutil.NoSuchProcess):
-        return float(psutil.Process(pid).memory_info().rss) / 1e6
-    return 0.0
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total / 1e6
 
 
 def _tree_seconds(pid: int) -> float:

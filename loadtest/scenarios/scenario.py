@@ -169,7 +169,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     purpose: str
     rate_per_s: RatePerS
-    phases: tuple[Phase, ...]
+    phases: Annotated[tuple[Phase, ...], Meta(min_length=1)]
     arrival: Arrival = Arrival.POISSON
     mix: Mix = Mix()
     parts: tuple[Part, ...] = tuple(Part)
@@ -221,7 +221,11 @@ def stretched(scenario: Scenario, *, rate_per_s: float | None, seconds: float | 
 
 
 def checked(scenario: Scenario) -> Scenario:
-    """Return the scenario. Raises LoadTestError for rates and lengths that make no sense."""
+    """Return the scenario. Raises LoadTestError for rates, lengths and shards that make no sense."""
+    if scenario.idle_shards >= scenario.shards:
+        raise LoadTestError(
+            f"{scenario.idle_shards} of {scenario.shards} shards idle: at least one has to own slots at first"
+        )
     if not 0 < scenario.rate_per_s <= 100_000:  # noqa: PLR2004  # the bound of RatePerS
         raise LoadTestError(f"a rate of {scenario.rate_per_s:g} orders/s: give one above 0 and up to 100,000")
     if not 0 < scenario.seconds <= 604_800:  # noqa: PLR2004  # the bound of Seconds

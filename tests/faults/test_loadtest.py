@@ -40,15 +40,25 @@ def finished(out: Path, name: str, *arguments: str) -> tuple[Report, str]:
     return read_report(out / f"{name}.json"), output + errors
 
 
+def assert_unhurt(report: Report, before: str, during: str, what: str) -> None:
+    """I23: everything came (the load is open: all that was due), and at most twice as late.
+
+    Half a second besides is for a machine on which other tests run; what waits for the fault waits for many.
+    """
+    phases = {phase.name: phase for phase in report.phases}
+    calm, hurt = (phases[name].latencies[what] for name in (before, during))
+    assert hurt.count > 0
+    assert hurt.missing == 0
+    assert hurt.p99_ms <= 2 * calm.p99_ms + 500
+
+
 @pytest.mark.fault(20, "a primary is killed under load and comes back", ["I1", "I2", "I10", "I23"])
 def test_a_shard_that_was_down_is_made_up_for(out: Path) -> None:
     report, output = finished(out, "shard-down", "--rate", "30", "--seconds", "80")
     assert report.problems == [], output
     down_phase = next(phase for phase in report.phases if phase.name == "down")
     assert down_phase.latencies["committed"].max_ms > 5000  # it was seen
-    healthy = down_phase.latencies["committed_shard0"]
-    assert healthy.count > 0
-    assert healthy.p50_ms < 1000
+    assert_unhurt(report, "calm", "down", "committed_shard0")
     assert report.conservation.missing == report.conservation.sent_twice == 0
 
 
@@ -58,6 +68,8 @@ def test_an_outage_of_a_provider_is_made_up_for(out: Path) -> None:
     assert report.problems == [], output
     outage = next(phase for phase in report.phases if phase.name == "outage")
     assert outage.latencies["sms_accepted"].p50_ms > 3 * outage.latencies["mail_accepted"].p50_ms
+    assert_unhurt(report, "calm", "outage", "mail_accepted")
+    assert_unhurt(report, "calm", "outage", "committed")
     assert (report.conservation.unaccepted, report.conservation.sent_twice) == (0, 0)
 
 

@@ -147,7 +147,13 @@ async def test_a_message_is_sent_at_once_also_when_it_was_committed_elsewhere(
     """A sender that polls once a minute: only news make it as quick as this."""
     with run_pipeline("--only", "notifications", notifications_poll_ms="60000"):  # type: ignore[attr-defined]
         async with news_of(bench, listens=False) as (intake, _):
-            for number in range(5):
+            await Intake(bench).write(order_event("first"))  # what lies there at the start is looked for
+
+            async def has_started() -> bool:
+                return len(await bench.sms()) == 1
+
+            await bench.until(has_started, "the first SMS", timeout_s=60.0)
+            for number in range(1, 6):
                 shard = await Intake(bench).write(order_event(f"o-{number}"))
                 intake.tell(shard.name)
 

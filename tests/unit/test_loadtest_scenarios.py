@@ -90,10 +90,17 @@ def test_a_file_that_is_no_scenario_is_named(tmp_path: Path) -> None:
         ("name = 1", "name"),
         ("= no toml", "mine.toml"),
         ('name = "x"\nrates = 3', "mine.toml"),
+        ('name = "x"\npurpose = "y"\nrate_per_s = 1\nphases = []', "of length >= 1"),
     ):
         file.write_text(text)
         with pytest.raises(LoadTestError, match=said):
             scenario_of_file(file)
+
+
+def test_shards_that_are_all_idle_are_refused() -> None:
+    idle = msgspec.structs.replace(scenario_named("steady"), shards=2, idle_shards=2)
+    with pytest.raises(LoadTestError, match="2 of 2 shards idle"):
+        stretched(idle, rate_per_s=None, seconds=None)
 
 
 def test_stretching_keeps_the_proportions() -> None:
