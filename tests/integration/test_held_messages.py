@@ -1,5 +1,6 @@
 """Messages that wait because a rule of ours says so: their claims know it, whatever else happens to them."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -8,6 +9,7 @@ from ledger import Intake, Ledger
 from real_stack import Bench, order_event
 
 from pipeline.storage.outbox import Channel, Claim, Receipt, State
+from pipeline.storage.statements import OUTBOX
 
 pytestmark = pytest.mark.integration
 
@@ -43,3 +45,20 @@ async def test_a_claim_says_when_its_message_was_due(bench: Bench) -> None:
     assert mail.due_at is not None
     assert mail.due_at - mail.created_at == timedelta(seconds=-30)
     assert abs(datetime.now(UTC) - mail.created_at) < timedelta(seconds=20)
+
+
+async def test_notes_are_looked_up_for_each_message_and_never_read_through(bench: Bench) -> None:
+    await bench.execute(
+        "INSERT INTO effect_note (slot, effect_id, what, detail, actor) "
+        "SELECT n % 4096, gen_random_uuid(), 'retry', 'quiet_hours', 'receipts' "
+        "FROM generate_series(1, 30000) AS n"
+    )
+    await bench.execute("ANALYZE effect_note")
+    async with bench.cluster["shard0"].primary.connection() as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        statement = await connection.prepare(OUTBOX["claim"])
+        plan = json.dumps(await statement.explain("sms", 100, uuid4(), timedelta(seconds=60), None))
+        await connection.execute("RESET plan_cache_mode")
+    assert '"Index Name": "pk_effect_note"' in plan
+    assert "hashed subplan" not in plan.lower()
+    assert '"Node Type": "Seq Scan", "Parent Relationship": "SubPlan"' not in plan
