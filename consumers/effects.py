@@ -13,9 +13,9 @@ from consumers.reachable import reachable
 from pipeline.errors import EffectError, NoSuchEffectError
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
-from pipeline.storage.effect_desk import Effect, EffectDesk, Story, Wanted
+from pipeline.storage.effect_desk import INDEXED, THROUGH_S, Effect, EffectDesk, Story, Wanted
 from pipeline.storage.outbox import State
-from pipeline.storage.partial import of_each
+from pipeline.storage.partial import TIMEOUT_S, of_each
 from pipeline.storage.shard import Shard
 
 
@@ -36,8 +36,7 @@ class Listed(msgspec.Struct, frozen=True):
 async def list_effects(settings: Settings, wanted: Wanted, limit: int) -> Listed:
     """Return messages of all shards."""
     async with reachable(settings) as cluster:
-        asked = await of_each(cluster, lambda shard: desk_of(shard).listed(wanted, limit))
-    return Listed(merged(asked.answers.values(), limit), asked.missing)
+        return await listed_of(cluster, wanted, limit, timeout_s=THROUGH_S)
 
 
 async def find_effect(settings: Settings, digits: str) -> Found:
@@ -47,7 +46,7 @@ async def find_effect(settings: Settings, digits: str) -> Found:
     have it.
     """
     async with reachable(settings) as cluster:
-        return await found_of(cluster, digits)
+        return await found_of(cluster, digits, timeout_s=THROUGH_S)
 
 
 async def resolve_effect(
@@ -73,10 +72,17 @@ def merged(parts: Iterable[list[Effect]], limit: int) -> list[Effect]:
     return sorted(every, key=lambda one: (one.created_at, one.effect_id))[:limit]
 
 
-async def found_of(cluster: Cluster, digits: str) -> Found:
-    """As `find_effect`."""
+async def listed_of(cluster: Cluster, wanted: Wanted, limit: int, *, timeout_s: float) -> Listed:
+    """As `list_effects`. `timeout_s`: what a shard may take at most, where it reads its table through."""
+    most_s = min(TIMEOUT_S, timeout_s) if wanted.state in INDEXED else timeout_s
+    asked = await of_each(cluster, lambda shard: desk_of(shard).listed(wanted, limit), timeout_s=most_s)
+    return Listed(merged(asked.answers.values(), limit), asked.missing)
+
+
+async def found_of(cluster: Cluster, digits: str, *, timeout_s: float = TIMEOUT_S) -> Found:
+    """As `find_effect`. `timeout_s`: what a shard may take, which reads its key through."""
     first, last = span_of(digits)
-    asked = await of_each(cluster, lambda shard: desk_of(shard).by_id(first, last))
+    asked = await of_each(cluster, lambda shard: desk_of(shard).by_id(first, last), timeout_s=timeout_s)
     if not any(asked.answers.values()):
         asked.require_all("the message")
     return await with_story(cluster, the_one(digits, asked.answers.values()))

@@ -14,15 +14,15 @@ from consumers.api.access import caller_of
 from consumers.api.answers import EffectFound, effect_found
 from consumers.api.callers import Access
 from consumers.api.routes import PRINTABLE, VISIBLE, needs, no_such
-from consumers.effects import desk_of, found_of, merged, resolved_in, the_one, with_story
+from consumers.effects import desk_of, found_of, listed_of, resolved_in, the_one, with_story
 from consumers.web.requests import AnyRequest, Refused
 from pipeline.control.audit_log import AuditLog
 from pipeline.storage.cluster import Cluster
 from pipeline.storage.effect_desk import Effect, Wanted
 from pipeline.storage.outbox import Channel, Kind, State
-from pipeline.storage.partial import of_each
 
 _BAD_REQUEST, _CONFLICT = 400, 409
+_SHARE = 0.9  # of the time for an answer: what the shards that answer say gets there in the rest
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
 InState = Annotated[State, QueryParameter(name="state", description="Only messages in this state.")]
@@ -53,8 +53,8 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     away: tuple[str, ...]
 
 
-def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
-    """Return the routes."""
+def effect_routes(cluster: Cluster, audit: AuditLog, *, answer_timeout_s: float) -> list[HTTPRouteHandler]:
+    """Return the routes. `answer_timeout_s`: when a request is answered 503 that was not answered by then."""
 
     @get("/v1/effects", **needs(Access.READ))
     async def effects(
@@ -68,9 +68,8 @@ def effect_routes(cluster: Cluster, audit: AuditLog) -> list[HTTPRouteHandler]:
         if isnan(older_than_s):
             raise Refused(_BAD_REQUEST, "older_than_s: is not valid")
         wanted = Wanted(state=in_state, channel=channel, kind=kind, older_than_s=older_than_s)
-        asked = await of_each(cluster, lambda shard: desk_of(shard).listed(wanted, limit))
-        found = merged(asked.answers.values(), limit)
-        return Effects(effects=found, more=len(found) == limit, away=asked.away)
+        found = await listed_of(cluster, wanted, limit, timeout_s=_SHARE * answer_timeout_s)
+        return Effects(effects=found.effects, more=len(found.effects) == limit, away=tuple(found.missing))
 
     @get("/v1/effects/{effect_id:str}", **needs(Access.READ, 404))
     async def effect(request: AnyRequest, effect_id: FromPath[str]) -> EffectFound:

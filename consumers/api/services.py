@@ -26,7 +26,7 @@ from consumers.api.tokens import TokenReader
 from consumers.provider_slots import email_sections, sms_sections
 from consumers.shards_report import views_of
 from consumers.status import read_status
-from consumers.web.gate import Gate, Rules
+from consumers.web.gate import LEFT, Gate, Rules
 from consumers.web.rate_limits import RateLimits
 from consumers.web.server import Listener
 from pipeline.clock import Clock
@@ -59,6 +59,7 @@ _OUTCOMES: Final = {
     404: "not_found",
     405: "not_found",
     429: "throttled",
+    LEFT: "left",
     503: "unavailable",
 }
 
@@ -126,7 +127,7 @@ def api_routes(
     return [
         *overview_routes(overview, streams, cluster, status=status, shards=shards),
         *order_routes(orders, cluster),
-        *effect_routes(cluster, audit),
+        *effect_routes(cluster, audit, answer_timeout_s=settings.api.answer_timeout_s),
         *quarantine_routes(cluster, settings.amqp, audit),
         *recipient_routes(Recipients(cluster, clock=clock), audit),
         *limit_routes(overview, LimitBoard(cluster, clock), ranges, audit),

@@ -19,7 +19,7 @@ from consumers.public.twilio_routes import TwilioRequests, twilio_routes
 from consumers.public.unsubscribe_page import UnsubscribePage
 from consumers.public.unsubscribe_routes import Unsubscribe, unsubscribe_routes
 from consumers.public.webhooks import vendor_routes
-from consumers.web.gate import Gate, Rules
+from consumers.web.gate import LEFT, Gate, Rules
 from consumers.web.requests import Patience
 from consumers.web.server import Listener
 from pipeline.adapters.mapping import Adapted
@@ -52,6 +52,7 @@ _OUTCOMES: Final = {
     HTTPStatus.FORBIDDEN: "not_genuine",
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "not_found",
+    LEFT: "left",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
     0: "too_many_connections",
 }

@@ -23,8 +23,11 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
 }
 
+LEFT: Final = 499
+"""The status, in no standard, of who left, or was cut off, before the request was there: as nginx has it."""
+
 Observe = Callable[[str, int, float], None]
-"""Told of each answer: its kind, its status, and how long it took in seconds."""
+"""Told of each answer: its kind, its status, or LEFT, and how long it took in seconds."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +76,13 @@ class Gate:
         """Answer one request."""
         began = self._clock.monotonic()
         answered = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        has_left = False
+
+        async def receive_from() -> Any:
+            nonlocal has_left
+            message = await receive()
+            has_left = has_left or message["type"] == "http.disconnect"
+            return message
 
         async def send_on(message: Any) -> None:
             nonlocal answered
@@ -85,12 +95,14 @@ class Gate:
         try:
             refusal = self._refusal(scope)
             if refusal is None:
-                await self._application(self._with_method(scope), receive, send_on)
+                await self._application(self._with_method(scope), receive_from, send_on)
             else:
                 await send_problem(refusal, send_on)
         finally:
             self.under_way -= 1
-            self._observe(self._rules.kind(scope["raw_path"]), answered, self._clock.monotonic() - began)
+            # A body that ends too early is an error to the application, which nobody hears of any more.
+            status = LEFT if has_left and answered >= HTTPStatus.INTERNAL_SERVER_ERROR else answered
+            self._observe(self._rules.kind(scope["raw_path"]), status, self._clock.monotonic() - began)
 
     def _refusal(self, scope: Any) -> HTTPStatus | None:
         if self.under_way > self._requests_max:

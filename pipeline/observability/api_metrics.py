@@ -10,8 +10,8 @@ class ApiMetrics:
         registry.section("API")
         self.api_requests = registry.counter(
             "postorder_api_requests",
-            "Requests answered: done, refused, unauthorized, forbidden, not_found, throttled, unavailable, "
-            "failed, too_many_connections",
+            "Requests answered: done, refused, unauthorized, forbidden, not_found, throttled, left, "
+            "unavailable, failed, too_many_connections",
             "kind",
             "outcome",
         )  # kind: what follows /v1, or stream, console, other, connection

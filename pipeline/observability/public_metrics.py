@@ -10,7 +10,7 @@ class PublicMetrics:
         registry.section("Public listener")
         self.callbacks = registry.counter(
             "postorder_callbacks",
-            "Requests from outside: done, refused, not_genuine, not_found, unavailable, failed, "
+            "Requests from outside: done, refused, not_genuine, not_found, left, unavailable, failed, "
             "too_many_connections",
             "kind",
             "outcome",

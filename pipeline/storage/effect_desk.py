@@ -26,7 +26,10 @@ RESOLVABLE: Final = {
 }
 """What a person may make of a message, by its state."""
 
-_TIMEOUT_S = 60.0  # settled messages are listed by reading the table through
+INDEXED: Final = frozenset({State.PENDING, State.SUBMITTING, State.UNKNOWN})
+"""The states that have a partial index of their own: messages in any other are found by reading the table."""
+THROUGH_S: Final = 60.0
+"""How long reading the table, or its key, through may take."""
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,14 +129,14 @@ class EffectDesk:
         age = timedelta(seconds=wanted.older_than_s)
         async with self._node.connection() as connection:
             rows = await connection.fetch(
-                statement, wanted.channel, wanted.kind, age, limit, timeout=_TIMEOUT_S
+                statement, wanted.channel, wanted.kind, age, limit, timeout=THROUGH_S
             )
         return [self._effect(row) for row in rows]
 
     async def by_id(self, first: UUID, last: UUID) -> list[Effect]:
         """Return up to three messages whose ids are in a range."""
         async with self._node.connection() as connection:
-            rows = await connection.fetch(DESK["by_id"], first, last, timeout=_TIMEOUT_S)
+            rows = await connection.fetch(DESK["by_id"], first, last, timeout=THROUGH_S)
         return [self._effect(row) for row in rows]
 
     async def story(self, slot: int, order_id: str) -> Story:

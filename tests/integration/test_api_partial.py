@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -14,9 +15,12 @@ from ledger import Ledger
 from real_stack import Bench
 
 from consumers.api.callers import Access
+from consumers.effects import list_effects
 from consumers.shards_report import Views
+from pipeline.storage.effect_desk import Wanted
 from pipeline.storage.move_table import Move, MoveTable
 from pipeline.storage.node import Node
+from pipeline.storage.outbox import State
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +55,18 @@ async def cut_off(bench: Bench, name: str) -> None:
     await shard.primary.close()
     nowhere = Node(f"{name} primary", "postgresql://u@127.0.0.1:1/d", "", bench.settings.storage)
     shard.primary = shard.control._node = shard.audit._node = shard.maps._node = nowhere
+
+
+@asynccontextmanager
+async def outbox_locked(bench: Bench) -> AsyncIterator[None]:
+    """Have the second shard read no message inside the block."""
+    locker = await asyncpg.connect(bench.stack.shards[1].primary_dsn, timeout=5)
+    try:
+        async with locker.transaction():
+            await locker.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await locker.close()
 
 
 async def test_quarantine_of_the_others_is_listed_redriven_and_dropped(api: Api, bench: Bench) -> None:
@@ -91,6 +107,22 @@ async def test_messages_of_the_others_are_listed_and_resolved(api: Api, bench: B
         503,
         f"{there}: no answer: the message may be there",
     )
+
+
+async def test_settled_messages_are_waited_for_longer_because_a_table_is_read(api: Api, bench: Bench) -> None:
+    settled = Wanted(state=State.ACCEPTED)
+    async with outbox_locked(bench):
+        waiting = asyncio.gather(
+            api.get("/v1/effects?state=accepted"), list_effects(bench.settings, settled, 10)
+        )
+        assert (await api.get("/v1/effects"))["away"] == ["shard1"]
+    answer, listed = await waiting
+    assert (answer["away"], listed.missing) == ([], {})
+
+
+async def test_they_are_waited_for_no_longer_than_an_answer_may_take(bench: Bench) -> None:
+    async with outbox_locked(bench), running_api(bench.settings, bench.cluster, answer_timeout_s=1.0) as api:
+        assert (await api.get("/v1/effects?state=accepted"))["away"] == ["shard1"]
 
 
 async def test_shards_and_moves_are_shown_without_the_one_that_is_away(api: Api, bench: Bench) -> None:

@@ -9,7 +9,7 @@ from ledger import Ledger
 from real_stack import Bench
 
 from pipeline.errors import StorageUnavailableError
-from pipeline.storage.effect_desk import EffectDesk, Wanted
+from pipeline.storage.effect_desk import INDEXED, EffectDesk, Wanted
 from pipeline.storage.node import Node
 from pipeline.storage.outbox import State
 
@@ -43,3 +43,8 @@ async def test_a_resolution_that_could_not_be_told_is_no_failure(bench: Bench) -
     assert await ledger.states() == [State.PENDING]
     with pytest.raises(StorageUnavailableError):
         await desk.listed(Wanted(), 10)  # it is gone indeed
+
+
+async def test_states_that_are_found_soon_are_those_with_an_index(bench: Bench) -> None:
+    rows = await bench.rows("SELECT indexdef FROM pg_indexes WHERE tablename = 'outbox'", shard="shard0")
+    assert {state for state in State for row in rows if f"(state = '{state}'::" in row["indexdef"]} == INDEXED

@@ -16,6 +16,10 @@ def counted(site: Site, kind: str, outcome: str) -> float:
     return site.metrics.callbacks.labels(kind, outcome)._value.get()
 
 
+def under_way(site: Site) -> float:
+    return site.metrics.callbacks_under_way.collect()[0].samples[0].value
+
+
 # --- slow, many, gone ---------------------------------------------------------------------------------------
 
 
@@ -147,6 +151,22 @@ async def test_who_leaves_early_does_no_harm() -> None:
             await writer.drain()
             writer.transport.abort()
         assert (await site.status_callback()).status == 204
+
+
+@pytest.mark.parametrize("dawdles", [False, True], ids=["hangs up", "dawdles"])
+async def test_who_leaves_in_the_middle_of_a_body_is_no_failure_of_ours(*, dawdles: bool) -> None:
+    async with running_site(request_timeout_s=0.2 if dawdles else 60) as site:
+        _, writer = await connect(site)
+        writer.write(HEAD + b"X-Twilio-Signature: x\r\nContent-Length: 1000\r\n\r\nabc")
+        async with asyncio.timeout(5):
+            while not under_way(site):  # noqa: ASYNC110  # a gauge
+                await asyncio.sleep(0)
+            if not dawdles:
+                writer.transport.abort()
+            while under_way(site):  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.01)
+        assert (counted(site, "inbound", "left"), counted(site, "inbound", "failed")) == (1, 0)
+        writer.close()
 
 
 async def test_who_leaves_before_the_answer_is_taken_in_all_the_same() -> None:
