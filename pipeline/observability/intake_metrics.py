@@ -8,6 +8,7 @@ _WRITE_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
 """Fewer than for latencies: there is a histogram for each shard."""
 
 EVENT_TYPES: Final = ("order", "invoice", "customer", "quarantine")
+OUTCOMES: Final = ("orders", "invoices", "customers", "duplicates", "quarantined")
 
 
 class IntakeMetrics:
@@ -27,6 +28,7 @@ class IntakeMetrics:
             "postorder_events",
             "Events settled: orders, invoices, customers, duplicates, quarantined",
             "outcome",
+            known=((word,) for word in OUTCOMES),
         )
         self.buffered = registry.gauge("postorder_buffered_events", "Events between broker and shards")
         self.parked = registry.tally(

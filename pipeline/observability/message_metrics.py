@@ -1,6 +1,14 @@
 """What flow two counts: from the outbox to the providers and back."""
 
+from itertools import product
+from typing import Final
+
 from pipeline.observability.registry import MetricRegistry
+
+CHANNELS: Final = ("sms", "email")
+KINDS: Final = ("order_sms", "order_email", "invoice_email")
+SETTLED: Final = ("accepted", "failed", "expired", "unknown")
+"""States of receipts that the objectives count."""
 
 
 class MessageMetrics:
@@ -18,7 +26,9 @@ class MessageMetrics:
             "postorder_pool_waiting", "Messages claimed that no worker has begun", "channel"
         )
         self._make_latencies(registry)
-        self.receipts = registry.counter("postorder_receipts", "Receipts recorded", "channel", "state")
+        self.receipts = registry.counter(
+            "postorder_receipts", "Receipts recorded", "channel", "state", known=product(CHANNELS, SETTLED)
+        )
         self.open_receipts = registry.gauge(
             "postorder_open_receipts", "Receipts that are not durable yet", "channel"
         )
@@ -48,6 +58,7 @@ class MessageMetrics:
             "postorder_due_to_accepted_seconds",
             "From when a message was to go, mails after the grace window, to the provider's acceptance; "
             "without those that a rule of ours ever held back",
+            known=KINDS,
         )
         self.accepted_to_delivered = registry.latency_by(
             "channel",

@@ -38,10 +38,18 @@ class MetricRegistry(CollectorRegistry):
         """Have what is made from here on belong to a section of the docs."""
         self._section = title
 
-    def counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        """Make a counter; `_total` is added to its name."""
+    def counter(
+        self, name: str, meaning: str, *labels: str, known: Iterable[tuple[str, ...]] = ()
+    ) -> Counter:
+        """Make a counter; `_total` is added to its name. `known` values of its labels begin at 0.
+
+        Prometheus sees no increase in what begins with its first event: alerts need the 0 before it.
+        """
         self._describe(f"{name}_total", "counter", labels, meaning)
-        return Counter(name, meaning, labels, registry=self)
+        counter = Counter(name, meaning, labels, registry=self)
+        for values in known:
+            counter.labels(*values)
+        return counter
 
     def tally(self, name: str, meaning: str, *labels: str, known: Iterable[tuple[str, ...]] = ()) -> Tally:
         """Make a counter for the hot path; `known` values of its labels begin at 0."""
@@ -77,11 +85,19 @@ class MetricRegistry(CollectorRegistry):
         return histogram
 
     def latency_by(
-        self, label: str, name: str, meaning: str, buckets_s: Sequence[float] = LATENCY_BUCKETS_S
+        self,
+        label: str,
+        name: str,
+        meaning: str,
+        buckets_s: Sequence[float] = LATENCY_BUCKETS_S,
+        *,
+        known: Iterable[str] = (),
     ) -> LatencyByLabel:
-        """Make histograms of seconds for the hot path, one for each value of a label."""
+        """Make histograms of seconds for the hot path, one for each value of a label; `known` begin empty."""
         self._describe(name, "histogram", (label,), meaning)
         histograms = LatencyByLabel(name, meaning, label, buckets_s)
+        for value in known:
+            histograms.under(value)
         self.register(histograms)
         return histograms
 

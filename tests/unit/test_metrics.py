@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.observability.histograms import LatencyHistogram
 from pipeline.observability.metrics import Metrics
+from pipeline.storage.outbox import Channel, Kind, State
+from pipeline.storage.rows import BatchCounts
 
 PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 # Words that would be a person, a message or a request: as many values as there are of those.
@@ -54,6 +56,21 @@ def test_every_flow_is_counted() -> None:
     assert 'postorder_claims_total{channel="sms"} 1.0' in lines
     assert 'postorder_amqp_reconnects_total{consumer="order-processed"} 1.0' in lines
     assert not [line for line in lines if line.partition("{")[0].partition(" ")[0].endswith("_created")]
+
+
+def test_what_alerts_look_at_begins_at_0() -> None:
+    """Prometheus sees no increase in what begins with its first event."""
+    page = Metrics().registry.page("")[0].decode()
+    begins = [
+        *(f'postorder_events_total{{outcome="{outcome}"}} 0.0' for outcome in BatchCounts._fields),
+        *(
+            f'postorder_receipts_total{{channel="{channel}",state="{state}"}} 0.0'
+            for channel in Channel
+            for state in (State.ACCEPTED, State.FAILED, State.EXPIRED, State.UNKNOWN)
+        ),
+        *(f'postorder_due_to_accepted_seconds_count{{kind="{kind}"}} 0.0' for kind in Kind),
+    ]
+    assert [line for line in begins if f"{line}\n" not in page] == []
 
 
 def test_what_has_to_add_up_is_read_at_one_moment() -> None:
