@@ -1,6 +1,7 @@
 """Looks, decides, applies: the loop around `pipeline.allocation`. No logic of its own."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 
@@ -16,9 +17,15 @@ from pipeline.observability.allocator_metrics import AllocatorMetrics
 
 log = structlog.get_logger(__name__)
 
+_SAY_S: Final = 10.0  # a bottleneck may change with each look
+
 
 class Controller:
-    """`apply` is called with each decision that changes something. Mutable state: `state`, `decision`."""
+    """`apply` is called with each decision that changes something, and when the bottleneck is another one.
+
+    For the latter at most once in ten seconds: it is for people, who read it in the workers' reports.
+    Mutable state: `state`, the bottleneck that was applied last, and when.
+    """
 
     def __init__(
         self,
@@ -42,6 +49,8 @@ class Controller:
         self._observer = Observer()
         # What workers do while they start says nothing.
         self.state = State(allocation=bounds.within(start), changed_at_s=clock.monotonic())
+        self._applied = self.state.bottleneck
+        self._applied_at_s = clock.monotonic()
         self._show_allocation(self.state.allocation)
 
     def __repr__(self) -> str:
@@ -65,9 +74,14 @@ class Controller:
         self._show(seen, decision)
         if decision.lever is not Lever.NONE:
             self._tell(seen, before, decision)
-            self._apply(decision)
         elif decision.bottleneck is not before.bottleneck:
             log.info("allocator.bottleneck", bottleneck=decision.bottleneck, reason=decision.reason)
+        if decision.lever is not Lever.NONE or self._is_news(seen.at_s, decision.bottleneck):
+            self._applied, self._applied_at_s = decision.bottleneck, seen.at_s
+            self._apply(decision)
+
+    def _is_news(self, now_s: float, bottleneck: Bottleneck) -> bool:
+        return bottleneck is not self._applied and now_s - self._applied_at_s >= _SAY_S
 
     def _tell(self, seen: Observation, before: State, decision: Decision) -> None:
         lever = decision.lever
