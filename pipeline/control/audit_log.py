@@ -105,9 +105,11 @@ class AuditLog:
         )
         try:
             await self._add(entry)
-        except PostorderError as error:
-            action = str(begun.action_id)
-            log.error("audit.outcome_unwritten", action=action, what=begun.what, error=str(error))
+        except BaseException as error:  # a cancellation too: it may be written, and may not
+            action, why = str(begun.action_id), str(error) or type(error).__name__
+            log.error("audit.outcome_unwritten", action=action, what=begun.what, error=why)
+            if not isinstance(error, PostorderError):
+                raise
 
     async def _add(self, entry: AuditEntry) -> None:
         async def add(shard: Shard) -> None:
