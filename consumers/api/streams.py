@@ -97,7 +97,8 @@ class OverviewStreams:
             return "stopping"
         if self._clock.now().timestamp() >= caller.expires_at:
             return "token"
-        if self._open.total() > self._settings.streams_max:  # they came in one moment
+        each_max, most = self._settings.streams_each_max, self._settings.streams_max
+        if self._open.total() > most or self._open[caller.subject] > each_max:  # they came in one moment
             return "busy"
         return "time" if self._clock.monotonic() >= until else None
 

@@ -98,6 +98,17 @@ async def test_those_who_come_in_one_moment_are_not_more_either() -> None:
     await first.aclose()  # type: ignore[attr-defined]
 
 
+async def test_those_of_one_subject_who_come_in_one_moment_are_not_more_either() -> None:
+    opened = streams(streams_max=10, streams_each_max=1, stream_s=5)
+    first, second, other = (opened.stream(caller(name)) for name in ("ada", "ada", "bob"))
+    await anext(first)
+    await anext(other)
+    assert (await events(second))[-1] == ("end", {"reason": "busy"})
+    assert await anext(other) == b'event: overview\ndata: {"n": 1}\n\n'
+    for stream in (first, other):
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
 async def test_a_page_left_open_for_long_holds_nothing_for_long() -> None:
     """A day's reconnecting, in small: each stream ends, the next one begins, and none is left."""
     async with running_api(stream_s=0.05) as api:
