@@ -186,7 +186,8 @@ class Worker:
             stopping.cancel()
             if not hanging.cancel() and not ending.done():
                 log.error("worker.hangs", worker=self.number, pid=child.pid)
-                child.kill()
+                with suppress(ProcessLookupError):  # it ended by itself after all
+                    child.kill()
             if not ending.done():
                 await asyncio.wait({ending}, timeout=self._spec.stop_s)
             if not ending.done():
