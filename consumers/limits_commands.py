@@ -35,7 +35,9 @@ def list_command(
 @limits_app.command("set")
 def set_command(
     key: KeyArgument,
-    value: Annotated[float, typer.Argument(help="Calls at once, or messages in a second in each process.")],
+    value: Annotated[
+        float, typer.Argument(help="Calls at once of each process, or messages per second of all.")
+    ],
     for_s: Annotated[
         float | None,
         typer.Option("--for-s", min=1, max=86_400 * 30, help="For so many seconds. Default: until `remove`."),

@@ -32,8 +32,9 @@ class Pools(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitState(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit of each process: what it may be, what the settings say, and what counts instead.
+    """A limit: what it may be, what the settings say, and what counts instead.
 
+    `unit`: calls are those of each process that sends; messages per second those of all of them together.
     `normal`: the settings'; 0: none. `value`: what an operator set; null: the settings count. `left_s`: for
     how long; null: until it is taken off.
     """
@@ -56,7 +57,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What counts from now on, in each process in two seconds. `for_s`: how long; null: until taken off."""
+    """What counts from now on, in every process in two seconds. `for_s`: how long; null: until taken off.
+
+    `value`: by the limit's unit, calls at once of each process, or messages per second of all together.
+    """
 
     value: Annotated[float, Meta(ge=0, le=1_000_000)]
     for_s: Annotated[float, Meta(ge=1, le=_FOR_S_MAX)] | None = None
@@ -81,13 +85,19 @@ def limit_routes(
 
     @get("/v1/limits", **needs(Access.READ))
     async def limits() -> Limits:
-        """Return the limits that can be changed, and what was set."""
+        """Return the limits that can be changed, and what was set.
+
+        Calls are those of each process that sends; messages per second are those of all of them together.
+        """
         found = await board.survey()
         return Limits(limits=[_state(one, found.get(key)) for key, one in sorted(ranges.items())])
 
     @put("/v1/limits/{key:str}", **needs(Access.OPERATE, 404, 415, 422))
     async def set_limit(request: AnyRequest, key: FromPath[str], data: JSONBody[NewLimit]) -> Changed:
-        """Have a limit count in place of the settings', between the settings' own floor and ceiling."""
+        """Have a limit count in place of the settings', between the settings' own floor and ceiling.
+
+        Calls at once count for each process that sends; messages per second for all of them together.
+        """
         limit = _range(ranges, key)
         if not limit.floor <= data.value <= limit.ceiling:
             raise Refused(_UNPROCESSABLE, f"value: must be from {limit.floor:g} to {limit.ceiling:g}")
