@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -26,6 +27,7 @@ from pipeline.storage.quarantine import Filter, Quarantine, Quarantined, Quarant
 
 _BAD_REQUEST: Final = 400
 _IDS_MAX: Final = 100
+_IDS_EACH: Final = 60  # of 33 characters: an entry of the audit holds 2000
 _OFFSET: Final = re.compile(r"([Zz]|[+-]\d\d:\d\d)\Z")
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
@@ -37,6 +39,10 @@ Time = Annotated[
     QueryParameter(format="date-time", description="Last seen at or after this time, before `until`."),
 ]
 Before = Annotated[str | None, QueryParameter(format="date-time", description="Last seen before this time.")]
+
+
+Act = Callable[[Sequence[Quarantine], Filter], Awaitable[Worked]]
+"""Does something to the deliveries of some quarantines that a filter names."""
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,24 +148,16 @@ def _acting_routes(cluster: Cluster, amqp: AmqpSettings, audit: AuditLog) -> lis
     @post("/v1/quarantine/redrive", status_code=200, **needs(Access.OPERATE, 415))
     async def redrive(request: AnyRequest, data: JSONBody[Chosen]) -> Done:
         """Publish held deliveries again, as they came. Safe to repeat; what is still bad is held again."""
-        ids = tuple(dict.fromkeys(one.hex for one in data.ids))
-        actor = f"api {caller_of(request).subject}"
-        async with audit.action(actor, "quarantine.redrive", _target(ids), " ".join(ids)[:2000]) as action:
-            holding = await _holding(cluster, ids)
-            worked = await redriven_in(amqp, list(holding.answers.values()), Filter(ids=ids))
-            action.detail = f"{worked.done} of {len(ids)}"
-        return _done(worked, holding.away)
+
+        async def publish(holding: Sequence[Quarantine], wanted: Filter) -> Worked:
+            return await redriven_in(amqp, holding, wanted)
+
+        return await _on_record(cluster, audit, request, "quarantine.redrive", chosen=data.ids, act=publish)
 
     @post("/v1/quarantine/drop", status_code=200, **needs(Access.ADMIN, 415))
     async def drop(request: AnyRequest, data: JSONBody[Chosen]) -> Done:
         """Give held deliveries up. Their rows stay until retention, and are no longer listed as held."""
-        ids = tuple(dict.fromkeys(one.hex for one in data.ids))
-        actor = f"api {caller_of(request).subject}"
-        async with audit.action(actor, "quarantine.drop", _target(ids), " ".join(ids)[:2000]) as action:
-            holding = await _holding(cluster, ids)
-            worked = await dropped_in(list(holding.answers.values()), Filter(ids=ids))
-            action.detail = f"{worked.done} of {len(ids)}"
-        return _done(worked, holding.away)
+        return await _on_record(cluster, audit, request, "quarantine.drop", chosen=data.ids, act=dropped_in)
 
     return [redrive, drop]
 
@@ -181,8 +179,24 @@ def _target(ids: tuple[str, ...]) -> str:
     return ids[0] if len(ids) == 1 else f"{len(ids)} deliveries, {ids[0]} first"
 
 
-def _done(worked: Worked, away: tuple[str, ...]) -> Done:
-    return Done(done=worked.done, still_held=worked.still_held, problems=worked.problems, away=away)
+async def _on_record(
+    cluster: Cluster, audit: AuditLog, request: AnyRequest, what: str, *, chosen: Iterable[UUID], act: Act
+) -> Done:
+    """Do something to deliveries, some at a time: as many as an entry of the audit can name."""
+    ids = tuple(dict.fromkeys(one.hex for one in chosen))
+    done, away = Worked(), dict[str, None]()
+    for first in range(0, len(ids), _IDS_EACH):
+        some = ids[first : first + _IDS_EACH]
+        actor = f"api {caller_of(request).subject}"
+        async with audit.action(actor, what, _target(some), " ".join(some)) as action:
+            holding = await _holding(cluster, some)
+            worked = await act(list(holding.answers.values()), Filter(ids=some))
+            action.detail = f"{worked.done} of {len(some)}"
+        done.done += worked.done
+        done.still_held += worked.still_held
+        done.problems += worked.problems
+        away |= dict.fromkeys(holding.away)
+    return Done(done=done.done, still_held=done.still_held, problems=done.problems, away=tuple(away))
 
 
 async def _holding(cluster: Cluster, ids: tuple[str, ...]) -> Partial[Quarantine]:

@@ -4,7 +4,7 @@ import json
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from api_site import Api, running_api
@@ -62,3 +62,22 @@ async def test_a_delivery_in_quarantine_is_shown_redriven_and_dropped(api: Api, 
     [done, *_] = await audited(api, "quarantine.drop")
     assert (done["outcome"], done["detail"]) == ("done", "1 of 2")
     assert (await api.request("GET", f"/v1/quarantine/{uuid4()}", access=Access.OPERATE)).status == 404
+
+
+@pytest.mark.parametrize("what", ["redrive", "drop"])
+async def test_each_id_of_a_hundred_is_on_record(api: Api, bench: Bench, what: str) -> None:
+    """More than one entry can name: what came of each is beside the ids that it is about."""
+    await held(bench, b"[1", b"[2", b"[3")
+    there = [one["quarantine_id"] for one in (await api.get("/v1/quarantine"))["deliveries"]]
+    ids = [there[0], *(str(uuid4()) for _ in range(97)), *there[1:]]
+    assert (await api.send("POST", f"/v1/quarantine/{what}", {"ids": ids}, Access.ADMIN))["done"] == 3
+    second_done, second, first_done, first = (await audited(api, f"quarantine.{what}"))[:4]
+    assert [UUID(one) for entry in (first, second) for one in entry["detail"].split()] == [*map(UUID, ids)]
+    assert [(one["outcome"], one["detail"]) for one in (first_done, second_done)] == [
+        ("done", "1 of 60"),
+        ("done", "2 of 40"),
+    ]
+    assert [one["target"] for one in (first, second)] == [
+        f"60 deliveries, {UUID(ids[0]).hex} first",
+        f"40 deliveries, {UUID(ids[60]).hex} first",
+    ]
