@@ -6,9 +6,10 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import aiohttp
 import pytest
@@ -99,22 +100,26 @@ class Edge:
 
 
 @asynccontextmanager
-async def running_edge(folder: Path, tls: Path, answer: Answer | None = None) -> AsyncIterator[Edge]:
-    """Run it. `answer`: what the listener does besides noting the request."""
+async def running_edge(
+    folder: Path,
+    tls: Path,
+    answer: Answer | None = None,
+    *,
+    instances: int = 1,
+    on_host: bool = False,
+    changes: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Edge]:
+    """Run it. `answer`: what each listener does besides noting the request.
+
+    `on_host`: with the configuration of the API for a host in place of the composition's. `changes`: to the
+    texts of the configuration.
+    """
     place_all(folder, tls)
     port, seen = _free_port(), []
-    async with _listening(seen, answer) as upstream:
-        configuration = place(
-            DEPLOY / "docker" / "edge.conf",
-            folder,
-            tls,
-            **{
-                "listen 8443": f"listen 127.0.0.1:{port}",
-                "http://public:8080": f"http://127.0.0.1:{upstream}",
-                "http://api:8090": f"http://127.0.0.1:{upstream}",
-                "http://twilio-emulator:2580": f"http://127.0.0.1:{upstream}",
-            },
-        )
+    async with AsyncExitStack() as listening:
+        ports = [await listening.enter_async_context(_listening(seen, answer)) for _ in range(instances)]
+        servers = "".join(f"server 127.0.0.1:{one} max_fails=0; " for one in ports)
+        configuration = (_on_host if on_host else _in_composition)(folder, tls, port, servers, changes)
         # No master: a test's nginx is one process, and has no other user to become.
         process = await asyncio.create_subprocess_exec(
             *(NGINX, "-c", str(configuration), "-p", str(folder), "-g", "daemon off; master_process off;")
@@ -125,6 +130,41 @@ async def running_edge(folder: Path, tls: Path, answer: Answer | None = None) ->
         finally:
             process.terminate()
             await process.wait()
+
+
+def _in_composition(folder: Path, tls: Path, port: int, servers: str, changes: Mapping[str, str]) -> Path:
+    return place(
+        DEPLOY / "docker" / "edge.conf",
+        folder,
+        tls,
+        **{
+            **changes,
+            "http {": f"http {{ upstream listeners {{ {servers}}}",
+            "listen 8443": f"listen 127.0.0.1:{port}",
+            "http://public:8080": "http://listeners",
+            "http://api:8090": "http://listeners",
+            "http://twilio-emulator:2580": "http://listeners",
+        },
+    )
+
+
+def _on_host(folder: Path, tls: Path, port: int, servers: str, changes: Mapping[str, str]) -> Path:
+    every = {
+        **changes,
+        "listen 8443": f"listen 127.0.0.1:{port}",
+        "listen [::]:8443 ssl http2;": "",
+        "server 127.0.0.1:8090 max_fails=3 fail_timeout=5s;": servers,
+    }
+    place(DEPLOY / "nginx" / "postorder-api.conf", folder, tls, **every)
+    main = folder / "main.conf"
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main.write_text(
+        f"pid {folder}/nginx.pid; error_log stderr; events {{}} "
+        f"http {{ {temporary}include {folder}/limits.conf; include {folder}/postorder-api.conf; }}"
+    )
+    return main
 
 
 def _free_port() -> int:

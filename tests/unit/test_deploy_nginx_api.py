@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from deployment import DEPLOY
-from nginx_edge import OPS, Edge, checked, make_certificates, needs_nginx, place_all, running_edge
+from nginx_edge import OPS, Answer, Edge, checked, make_certificates, needs_nginx, place_all, running_edge
 
 from consumers.api.overview_routes import STREAM_PATH
 from pipeline.settings import ApiSettings
@@ -76,6 +76,51 @@ async def test_the_caller_is_who_speaks_to_nginx_whatever_is_claimed(edge: Edge)
     assert passed_on["X-Forwarded-For"] == "127.0.0.1"
     assert passed_on["Host"] == OPS
     assert not {"Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto"} & set(passed_on)
+
+
+async def busy(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=503)
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response(status=204)
+
+
+@pytest.mark.parametrize("on_host", [False, True], ids=["composition", "host"])
+@pytest.mark.parametrize(("answer", "status"), [(busy, 503), (cut, 502)], ids=["busy", "cut"])
+async def test_what_changes_something_is_sent_once_and_a_look_to_the_next_instance_too(
+    tmp_path: Path, tls: Path, answer: Answer, status: int, *, on_host: bool
+) -> None:
+    async with running_edge(tmp_path, tls, answer, instances=2, on_host=on_host) as edge:
+        for method, times in (("GET", 2), ("PUT", 1), ("DELETE", 1), ("POST", 1)):
+            edge.seen.clear()
+            assert await edge.ask(method, "/v1/limits/gid:%2F%2Fx?a=b", OPS, b"{}" * times) == status
+            assert [(one.method, one.raw_path) for one in edge.seen] == [
+                (method, "/v1/limits/gid:%2F%2Fx?a=b")
+            ] * times
+
+
+async def test_what_is_sent_once_comes_whole_and_only_from_the_networks_that_may_come_in(
+    tmp_path: Path, tls: Path
+) -> None:
+    bodies: list[bytes] = []
+
+    async def keep(request: web.Request) -> web.StreamResponse:
+        bodies.append(await request.read())
+        return web.Response(status=204)
+
+    async with running_edge(tmp_path, tls, keep, on_host=True) as edge:
+        assert await edge.ask("PUT", "/v1/limits/x", OPS, b"x" * 16_000, Authorization="Bearer x") == 204
+        assert await edge.ask("PUT", "/v1/limits/x", OPS, b"x" * 17_000) == 413
+        assert edge.seen[0].headers["X-Forwarded-For"] == "127.0.0.1"
+        assert edge.seen[0].headers["Authorization"] == "Bearer x"
+    assert bodies == [b"x" * 16_000]
+    nobody = {"allow 127.0.0.0/8;": ""}
+    async with running_edge(tmp_path, tls, keep, on_host=True, changes=nobody) as edge:
+        assert [await edge.ask(method, "/v1/limits/x", OPS) for method in ("GET", "PUT")] == [403, 403]
+    assert len(bodies) == 1
 
 
 async def test_a_stream_comes_as_it_goes(edge: Edge, streams: Streams) -> None:
