@@ -34,14 +34,20 @@ export function shardsView() {
   ]);
   byId("shards-now").replaceChildren(shards.element);
   const moves = movesTable();
+  const draw = (epoch) => {
+    drawn = epoch;
+    const again = () => setTimeout(() => (drawn = null), AGAIN_MS);
+    ask("ring").then((ring) => {
+      picture.show(ring);
+      if (ring.epoch < epoch) again(); // of another instance, whose map is behind
+    }).catch(again);
+  };
   return {
     update: (overview) => {
       names = overview.shards.map(({ name }) => name).sort();
       shards.show(overview.shards.map((one) => ({ ...one, inForce: overview.epoch })), ({ name }) => name);
       moves.show(overview.moves, (move) => move.move_id);
-      if (drawn === overview.epoch) return;
-      drawn = overview.epoch;
-      ask("ring").then(picture.show).catch(() => setTimeout(() => (drawn = null), AGAIN_MS));
+      if (drawn !== overview.epoch) draw(overview.epoch);
     },
   };
 }
