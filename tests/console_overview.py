@@ -137,6 +137,8 @@ def overview_at(at: datetime, wave: float = 1.0, **changes: Any) -> Overview:
             Problem(about="broker", what="no answer in 2 s"),
         ),
         "held": 3,
+        "processes": (process, silent),
+        "process_count": 2,
     }
     return Overview(
         at=at,
@@ -147,8 +149,6 @@ def overview_at(at: datetime, wave: float = 1.0, **changes: Any) -> Overview:
             QueueDepth("invoice-generated", round(500 * wave), 2),
         ),
         pools=pools,
-        processes=(process, silent),
-        process_count=2,
         unclaimed_s=0.4,
         **{**known, **changes},
     )

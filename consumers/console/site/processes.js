@@ -5,6 +5,7 @@ import { table } from "./table.js";
 import { plural, rate, share, size, span, time, whole } from "./words.js";
 
 const SILENT_S = 10;
+const LISTENS = new Set(["public", "api"]); // in the first worker alone
 const ENTRIES = 100;
 const ENTRIES_MAX = 1000;
 
@@ -22,16 +23,35 @@ export function processesView() {
     { head: "map", kind: "number", text: ({ epoch }) => whole(epoch) },
   ], { empty: "No process reports itself." });
   byId("processes-now").replaceChildren(processes.element);
+  const cut = el("p", {}), list = el("ul", {});
+  byId("allocator").replaceChildren(cut, list);
   return {
     update: ({ processes: found, process_count: count }) => {
       processes.show(found, (one) => one.process_id);
-      const decided = found.find(({ decision }) => decision);
-      const told = decided && `Allocator: ${plural(decided.workers, "worker")}, bottleneck ${decided.bottleneck || "none"}: ${decided.decision}`;
-      const more = count > found.length ? `${whole(found.length)} of ${whole(count)} processes are shown. ` : "";
-      set(byId("allocator"), "hidden", !told && !more);
-      setText(byId("allocator"), more + (told ?? ""));
+      const told = allocatorsOf(found);
+      setText(cut, count > found.length ? `${whole(found.length)} of ${whole(count)} processes are shown.` : "");
+      while (list.children.length > told.length) list.lastChild.remove();
+      told.forEach((text, at) => setText(list.children[at] ?? list.appendChild(el("li", {})), text));
+      set(byId("allocator"), "hidden", !told.length && !cut.textContent);
     },
   };
+}
+
+// What each supervisor decided last, by the latest word of a worker of its own: two of one host have other roles.
+function allocatorsOf(found) {
+  const latest = new Map();
+  for (const one of found) {
+    const host = one.process_id.split(":", 1)[0];
+    const roles = one.roles.filter((role) => !LISTENS.has(role)).join(", ");
+    const key = JSON.stringify([host, roles]);
+    const before = latest.get(key);
+    if (one.decision && one.age_s <= SILENT_S && !(before?.one.age_s <= one.age_s)) latest.set(key, { host, roles, one });
+  }
+  const all = [...latest].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value);
+  return all.map(({ host, roles, one }) => {
+    const whose = all.filter((other) => other.host === host).length > 1 ? `${host}, ${roles}` : host;
+    return `Allocator of ${whose}: ${plural(one.workers, "worker")}, bottleneck ${one.bottleneck || "none"}: ${one.decision}`;
+  });
 }
 
 export function recordView({ report }) {
