@@ -52,9 +52,15 @@ def _ring() -> Any:
 def _limits() -> Limits:
     known = {"set_by": "api ada", "set_at": SET_AT, "left_s": 1800.0}
     rate = LimitState(
-        key="twilio.rate_per_s", unit="per second", floor=1, ceiling=200, normal=0, value=100, **known
+        key="twilio.rate_per_s",
+        unit="messages per second",
+        floor=1,
+        ceiling=200,
+        normal=0,
+        value=100,
+        **known,
     )
-    calls = LimitState(key="smtp.concurrency", unit="calls at once", floor=1, ceiling=64, normal=40)
+    calls = LimitState(key="smtp.concurrency", unit="calls", floor=1, ceiling=64, normal=40)
     return Limits(limits=[rate, calls])
 
 

@@ -1,7 +1,9 @@
 """The console in Chromium, as somebody uses it; afterwards the page must have done nothing wrong."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Self
@@ -17,6 +19,14 @@ expect.set_options(timeout=15_000)
 _AXE = files("axe_playwright_python").joinpath("axe.min.js")
 _AXE_RUN = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
     .flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target} ${node.failureSummary}`))"""
+
+
+async def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
+    """Wait until a condition of the test's own holds, looking 50 times a second."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        await asyncio.sleep(0.02)
 
 
 class Console:

@@ -1,15 +1,12 @@
 """A console that is left open: what it does when the server is away, the token ends, or nobody looks."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from chromium import chromium
 from console_double import ScriptedApi
-from console_page import Console, opened_console
+from console_page import Console, opened_console, until
 from playwright.async_api import Browser, expect
 
 from consumers.api.overview import ShardNow
@@ -22,13 +19,6 @@ HIDE = """([hidden]) => {
     Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
     document.dispatchEvent(new Event("visibilitychange"));
 }"""
-
-
-async def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        await asyncio.sleep(0.02)
 
 
 async def test_a_broken_stream_is_asked_for_again_later_and_later(console: Console, api: ScriptedApi) -> None:

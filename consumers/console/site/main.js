@@ -18,12 +18,22 @@ const ENDING_S = 120;
 const TICK_MS = 1_000;
 const AGAIN_MS = 5_000;
 const SAID_MS = 20_000;
+const TOLD_MS = 10_000;
 const VIEWS = ["now", "orders", "quarantine", "unknown", "pools", "shards", "processes", "record"];
 
 let views = null, view = "now", latest = null, connection = "off", readAt = 0, saidAt = 0, isWarned = false, who = null;
+let told = "", toldAt = 0;
 
 function say(text) {
+  told = text;
+  toldAt = Date.now();
   setText(byId("said"), text);
+  saidAt = Date.now();
+}
+
+// What comes and goes is often what somebody has just done: it does not take the place of what they were told of that.
+function sayNews(text) {
+  setText(byId("said"), told && Date.now() - toldAt < TOLD_MS ? `${told} ${text}` : text);
   saidAt = Date.now();
 }
 
@@ -119,7 +129,7 @@ function showViews() {
 function madeViews() {
   const tools = { go, say, report, findOrder: (id) => views.orders.findOrder(id) };
   return {
-    now: nowView(tools), orders: ordersView(tools), quarantine: quarantineView(tools), unknown: unknownView(tools),
+    now: nowView({ go, say: sayNews }), orders: ordersView(tools), quarantine: quarantineView(tools), unknown: unknownView(tools),
     pools: poolsView(tools), shards: shardsView(), processes: processesView(), record: recordView(tools),
   };
 }

@@ -17,7 +17,7 @@ export function poolsView({ say, report }) {
     { head: "calls under way", meter: (one) => [one.in_flight, one.limit, `${whole(one.in_flight)} of ${whole(one.limit)}`] },
     { head: "limit from – to", kind: "number", text: ({ floor, ceiling }) => `${whole(floor)} – ${whole(ceiling)}` },
     { head: "waiting", kind: "number", text: ({ waiting }) => whole(waiting) },
-    { head: "calls per second", kind: "number", text: (one) => (one.rate_per_s ? `≤ ${rate(one.rate_per_s)}` : "no limit") },
+    { head: "messages per second", kind: "number", text: (one) => (one.rate_per_s ? `≤ ${rate(one.rate_per_s)}` : "no limit") },
     { head: "a call takes", kind: "number", text: (one) => span(one.typical_s) },
     { head: "processes", kind: "number", text: ({ processes }) => whole(processes) },
   ], { empty: "No process that sends says how it is." });
@@ -43,7 +43,7 @@ function limitsTable(change) {
     { head: "in force", kind: "number", text: inForce },
     { head: "settings", kind: "number", text: ({ normal }) => (normal ? rate(normal) : "none") },
     { head: "from – to", kind: "number", text: ({ floor, ceiling }) => `${rate(floor)} – ${rate(ceiling)}` },
-    { head: "unit", text: ({ unit }) => unit },
+    { head: "unit", text: (one) => `${one.unit} ${whose(one)}` },
     { head: "set by", text: setBy },
     { head: "change", node: () => el("span", { class: "deeds" }), change: (cell, limit) => showDeeds(cell.firstChild, limit, change) },
   ], { empty: "No limit can be changed." });
@@ -51,6 +51,8 @@ function limitsTable(change) {
   return limits;
 }
 
+// A rate is shared out among the processes that send; calls are counted in each.
+const whose = ({ unit }) => (unit === "calls" ? "of each process" : "of all processes together");
 const inForce = ({ value, normal }) => (value != null ? rate(value) : normal ? rate(normal) : "none");
 
 function setBy({ set_by: by, set_at: at, left_s: left }) {
@@ -72,31 +74,32 @@ function showDeeds(place, limit, change) {
 }
 
 function changed(limit, deed, { load, say }) {
+  const rest = { after: load, say, look: "The list of limits shows what is in force." };
   const range = { min: limit.floor, max: limit.ceiling, step: "any" };
   const now = limit.value ?? (limit.normal || "");
   const value = el("input", { name: "value", type: "number", required: true, value: now, ...range });
   const about = el("p", {}, `In force: ${inForce(limit)}. Settings: ${limit.normal ? rate(limit.normal) : "none"}.`);
   const path = `limits/${inPath(limit.key)}`;
-  const told = async ({ away }, what) => {
-    const later = away.length ? ` ${away.join(", ")} did not answer and take it when back.` : "";
-    say(`${limit.key}: ${what} by ${session.me.subject}.${later}`);
-    await load();
+  const told = ({ away }, what) => {
+    const later = away.length ? ` ${away.join(", ")} did not answer: told when back.` : "";
+    return `${limit.key}: ${what} by ${session.me.subject}.${later}`;
   };
   if (deed === "remove") {
     return confirmed({
       title: `Take ${limit.key} off?`, about: [about, el("p", {}, "The settings count again.")], deed: "Take off",
-      run: async () => told(await ask(path, { method: "DELETE" }), "taken off"),
+      run: async () => told(await ask(path, { method: "DELETE" }), "taken off"), ...rest,
     });
   }
   return confirmed({
     title: `Change ${limit.key}?`, about, deed: "Change",
     fields: [
-      field(`New value, ${limit.unit}`, value, `From ${rate(limit.floor)} to ${rate(limit.ceiling)}, of each process.`),
+      field(`New value, ${limit.unit}`, value, `From ${rate(limit.floor)} to ${rate(limit.ceiling)}, ${whose(limit)}.`),
       field("How long", choice("for_s", PERIODS)),
     ],
     run: async ({ value: wanted, for_s: forS }) => {
       const data = { value: Number(wanted), for_s: forS ? Number(forS) : null };
-      await told(await ask(path, { method: "PUT", data }), `set to ${rate(data.value)}`);
+      return told(await ask(path, { method: "PUT", data }), `set to ${rate(data.value)}`);
     },
+    ...rest,
   });
 }

@@ -4,7 +4,7 @@ import { button, byId, el, facts, set, setText } from "./dom.js";
 import { choice, confirmed, deed } from "./dialog.js";
 import { session } from "./session.js";
 import { table } from "./table.js";
-import { missing, plural, size, time, whole, words } from "./words.js";
+import { missing, plural, silent, size, time, whole, words } from "./words.js";
 
 const STATES = { held: "held", redriven: "published again", dropped: "dropped" };
 const BODY_CHARS_MAX = 20_000;
@@ -89,15 +89,26 @@ export function quarantineView({ say, report }) {
       about: [about, idList(ids)],
       deed: isDrop ? "Drop" : "Publish again", isGrave: isDrop,
       run: async () => {
-        const { done, problems } = await ask(`quarantine/${what}`, { method: "POST", data: { ids } });
+        const found = await ask(`quarantine/${what}`, { method: "POST", data: { ids } });
         const told = `${plural(ids.length, "delivery", "deliveries")} ${isDrop ? "dropped" : "published again"}`;
-        say([`${whole(done)} of ${told} by ${session.me.subject}.`, ...problems].join(" "));
-        await load();
+        return [`${whole(found.done)} of ${told} by ${session.me.subject}.`, ...remainder(found, ids.length, isDrop)].join(" ");
       },
+      look: "Refresh the list: what is no longer held was done.", after: load, say,
     });
   }
 
   return { enter: load, forget };
+}
+
+// Why not all are gone. What is published again counts as done, also when it is held still; what is dropped does not.
+function remainder({ done, still_held: held, problems, away }, asked, isDrop) {
+  const others = asked - done - problems.length - (isDrop ? held : 0);
+  const gone = away.length ? `${silent(away)}: what is there is as it was.` : "";
+  return [
+    held && `${isDrop ? "" : "Of these "}${whole(held)} ${held === 1 ? "is" : "are"} held still: came again, or on the move.`,
+    gone || (others > 0 && `${whole(others)} ${others === 1 ? "was" : "were"} no longer held.`),
+    ...problems,
+  ].filter(Boolean);
 }
 
 function checkbox({ quarantine_id: id, state }, tick) {

@@ -52,9 +52,9 @@ export function unknownView({ say, report, findOrder }) {
       run: async ({ to: end, because, provider_id: providerId }) => {
         const data = { seen: one.state, to: end, because, provider_id: providerId || null };
         await ask(`effects/${inPath(one.effect_id)}/resolution`, { method: "POST", data });
-        say(`${words(one.kind)} of order ${one.order_id}: ${end} by ${session.me.subject}.`);
-        await load();
+        return `${words(one.kind)} of order ${one.order_id}: ${end} by ${session.me.subject}.`;
       },
+      look: "Refresh the list: a message that was resolved is no longer in it.", after: load, say,
     });
   }
 

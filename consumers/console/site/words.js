@@ -38,10 +38,11 @@ export function time(text, digits = 19) {
 
 export const clock = (milliseconds) => `${new Date(milliseconds).toISOString().slice(11, 19)} UTC`;
 export const since = (text) => span((Date.now() - new Date(text).getTime()) / 1000);
+export const silent = (shards) => `${shards.join(", ")} ${shards.length === 1 ? "does" : "do"} not answer`;
 // What a list leaves out: what is beyond its first so many, and what is on shards that do not answer.
 export function missing({ more, away }, count) {
   const rest = more ? `These are the first ${whole(count)}; there are more.` : "";
-  const gone = away?.length ? `${away.join(", ")} ${away.length === 1 ? "does" : "do"} not answer: what is there is missing here.` : "";
+  const gone = away?.length ? `${silent(away)}: what is there is missing here.` : "";
   return [rest, gone].filter(Boolean).join(" ");
 }
 
