@@ -10,30 +10,52 @@ T = TypeVar("T")
 
 
 class Fresh(Generic[T]):
-    """A value not older than `age_s` seconds, counted from the begin of its reading.
+    """A value not older than `age_s` seconds, counted from the end of its reading.
 
-    Who asks at once shares one reading, and so does who asks while a failure is that fresh. Mutable state:
-    the last reading, and when it began.
+    So one that takes longer than that to read counts too, and there is a pause before the next reading. Who
+    asks at once shares one reading, and so does who asks while a failure is that fresh. A reading that is not
+    done in `patience_s` goes on, and who waits gets the value before it, if that is not older than `stale_s`.
+    Mutable state: the last reading, when it ended, and the last that went well, with its end.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[T]], *, age_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[T]],
+        *,
+        age_s: float,
+        clock: Clock,
+        patience_s: float | None = None,
+        stale_s: float = 0.0,
+    ) -> None:
         self._read = read
         self._age_s = age_s
         self._clock = clock
-        self._began = float("-inf")
+        self._patience_s = patience_s
+        self._stale_s = stale_s
+        self._ended = float("-inf")
         self._reading: asyncio.Task[T] | None = None
+        self._last: tuple[T, float] | None = None
 
     async def get(self) -> T:
         """Return the value. Raises what reading it raises."""
-        now = self._clock.monotonic()
-        if self._reading is None or (self._reading.done() and now - self._began >= self._age_s):
-            self._began = now
-            self._reading = asyncio.create_task(self._reading_of(), name="fresh")
-            self._reading.add_done_callback(_seen)
-        return await asyncio.shield(self._reading)
+        reading = self._reading
+        if reading is None or (reading.done() and self._clock.monotonic() - self._ended >= self._age_s):
+            reading = self._reading = asyncio.create_task(self._reading_of(), name="fresh")
+            reading.add_done_callback(_seen)
+        if self._last is not None and self._patience_s is not None:
+            await asyncio.wait([reading], timeout=self._patience_s)
+            value, ended = self._last
+            if not reading.done() and self._clock.monotonic() - ended < self._stale_s:
+                return value
+        return await asyncio.shield(reading)
 
     async def _reading_of(self) -> T:
-        return await self._read()
+        try:
+            value = await self._read()
+        finally:
+            self._ended = self._clock.monotonic()
+        self._last = (value, self._ended)
+        return value
 
     async def stop(self) -> None:
         """Break a reading off."""

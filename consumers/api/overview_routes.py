@@ -53,7 +53,7 @@ def overview_routes(
 
     @get("/v1/overview", **needs(Access.READ))
     async def overview() -> Response[Overview]:
-        """Return all that the console shows, not older than a second."""
+        """Return all that the console shows, read a second ago at most."""
         encoded: Any = await reader.encoded()  # once for all who ask; bytes go out as they are
         return Response(encoded, media_type="application/json")
 
@@ -72,7 +72,7 @@ def overview_routes(
     async def totals() -> Status:
         """Return totals, messages by state, queues, replicas and whether it all adds up.
 
-        It reads the tables through, so it is up to half a minute old.
+        It reads the tables through, so it is up to half a minute old; where that takes long, up to 150 s.
         """
         return await status.get()
 

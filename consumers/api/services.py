@@ -42,6 +42,7 @@ from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
 
 _STATUS_AGE_S: Final = 30.0
+_STATUS_STALE_S: Final = 150.0  # tables may take a minute to count
 _SHARDS_AGE_S: Final = 5.0
 # RFC 3986's characters of a segment, so that an id can be written as it is usual; no empty segments.
 _PATH: Final = re.compile(rb"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)+")
@@ -122,7 +123,13 @@ def api_routes(
     """Return every route of the API."""
     audit = AuditLog(cluster, clock)
     ranges = limit_ranges({**sms_sections(settings), **email_sections(settings)})
-    status = Fresh(lambda: read_status(settings, cluster), age_s=_STATUS_AGE_S, clock=clock)
+    status = Fresh(
+        lambda: read_status(settings, cluster),
+        age_s=_STATUS_AGE_S,
+        clock=clock,
+        patience_s=settings.api.answer_timeout_s / 2,
+        stale_s=_STATUS_STALE_S,
+    )
     shards = Fresh(lambda: views_of(cluster, sizes=False), age_s=_SHARDS_AGE_S, clock=clock)
     return [
         *overview_routes(overview, streams, cluster, status=status, shards=shards),

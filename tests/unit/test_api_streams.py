@@ -9,7 +9,6 @@ import pytest
 from api_site import api_settings, running_api
 
 from consumers.api.callers import Access, Caller
-from consumers.api.fresh import Fresh
 from consumers.api.streams import OverviewStreams
 from consumers.web.requests import Refused
 from pipeline.clock import SystemClock
@@ -163,41 +162,3 @@ async def test_a_viewer_who_takes_nothing_is_cut_off() -> None:
         async with asyncio.timeout(5):
             await ended.wait()
         writer.close()
-
-
-async def test_what_is_fresh_is_read_once_for_all() -> None:
-    asked = 0
-    go = asyncio.Event()
-
-    async def read() -> int:
-        nonlocal asked
-        asked += 1
-        await go.wait()
-        return asked
-
-    fresh = Fresh(read, age_s=60, clock=SystemClock())
-    waiting = [asyncio.create_task(fresh.get()) for _ in range(100)]
-    await asyncio.sleep(0)
-    waiting[0].cancel()  # one who gives up breaks nothing off for the others
-    go.set()
-    assert set(await asyncio.gather(*waiting[1:])) == {1}
-    assert await fresh.get() == 1
-    await fresh.stop()
-
-
-async def test_a_failure_is_kept_for_as_long() -> None:
-    asked = 0
-
-    async def read() -> int:
-        nonlocal asked
-        asked += 1
-        raise ValueError(asked)
-
-    fresh = Fresh(read, age_s=60, clock=SystemClock())
-    for _ in range(3):
-        with pytest.raises(ValueError, match="1"):
-            await fresh.get()
-    stale = Fresh(read, age_s=0, clock=SystemClock())
-    for number in (2, 3):
-        with pytest.raises(ValueError, match=str(number)):
-            await stale.get()
