@@ -91,13 +91,15 @@ async def views_of(cluster: Cluster, *, sizes: bool) -> Views:
     )
 
 
-async def moves_of(cluster: Cluster) -> list[MoveView]:
+async def moves_of(cluster: Cluster, *, timeout_s: float) -> list[MoveView]:
     """Return the moves in progress that shards which answer know of, and how far each is.
 
-    Raises StorageUnavailableError when no shard answers.
+    Shards are asked up to twice, and have `timeout_s` in all. Raises StorageUnavailableError when none
+    answers.
     """
-    found = await of_each(cluster, lambda shard: MoveTable(shard.primary).in_progress())
-    return await _move_views(cluster, merged_moves(found.answers.values()))
+    each_s = timeout_s / 2
+    found = await of_each(cluster, lambda shard: MoveTable(shard.primary).in_progress(), timeout_s=each_s)
+    return await _move_views(cluster, merged_moves(found.answers.values()), timeout_s=each_s)
 
 
 async def _shard_view(cluster: Cluster, shard: Shard, *, sizes: bool) -> ShardView:
@@ -121,8 +123,10 @@ async def _shard_view(cluster: Cluster, shard: Shard, *, sizes: bool) -> ShardVi
     )
 
 
-async def _move_views(cluster: Cluster, moves: Iterable[Move]) -> list[MoveView]:
-    """Return how far each is, by the targets that answer: each is asked once, for all its moves."""
+async def _move_views(
+    cluster: Cluster, moves: Iterable[Move], *, timeout_s: float = TIMEOUT_S
+) -> list[MoveView]:
+    """Return how far each is, by the targets that answer in time: each is asked once, for all its moves."""
     known = list(moves)
     targets = {move.target for move in known}
     if not targets:
@@ -133,7 +137,8 @@ async def _move_views(cluster: Cluster, moves: Iterable[Move]) -> list[MoveView]
         return set(await SlotOwnership(shard.name, shard.primary).held(slots))
 
     try:
-        found = (await of_each((cluster[name] for name in sorted(targets)), held)).answers
+        asked = await of_each((cluster[name] for name in sorted(targets)), held, timeout_s=timeout_s)
+        found = asked.answers
     except StorageUnavailableError:  # that they are away is said beside: the moves are known all the same
         found = {}
     return [_move_view(move, found.get(move.target)) for move in known]

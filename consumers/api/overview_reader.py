@@ -21,6 +21,7 @@ from pipeline.storage.cluster import Cluster
 from pipeline.storage.control import ProcessReport
 from pipeline.storage.glance import Glance, GlanceReader
 from pipeline.storage.map_table import StoredMap
+from pipeline.storage.partial import within
 from pipeline.storage.shard import Shard
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ T = TypeVar("T")
 AGE_S: Final = 1.0
 _SLOW_AGE_S: Final = 5.0
 _TIMEOUT_S: Final = 2.0
+_MOVES_S: Final = 1.6  # less: a shard that hangs hides no move that another one knows of
 
 
 class _Slow(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ class OverviewReader:
         self._encoded: tuple[Overview | None, bytes] = (None, b"")
 
     async def latest(self) -> Overview:
-        """Return the overview, not older than a second. Does not raise for anything that is away."""
+        """Return the overview, read a second ago at most. Does not raise for anything that is away."""
         return await self._latest.get()
 
     async def encoded(self) -> bytes:
@@ -115,7 +117,7 @@ class OverviewReader:
         problems: list[Problem] = []
         queues, moves, maps, held = await asyncio.gather(
             _or_gap("broker", read_queues(self._settings.amqp), list[QueueDepth](), problems),
-            _or_gap("moves", moves_of(self._cluster), list[MoveView](), problems),
+            _or_gap("moves", moves_of(self._cluster, timeout_s=_MOVES_S), list[MoveView](), problems),
             # Which shard is away is said by its glance.
             self._of_shards(lambda shard: shard.maps.read(), []),
             self._of_shards(lambda shard: GlanceReader(shard.primary).held(), []),
@@ -163,8 +165,7 @@ Gap = TypeVar("Gap")
 async def _or_gap(about: str, reading: Awaitable[T], gap: Gap, problems: list[Problem]) -> T | Gap:
     """Return what is read, or the gap that it leaves, after noting why."""
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            return await reading
+        return await within(_TIMEOUT_S, reading)
     except TimeoutError:
         problems.append(Problem(about=about, what=f"no answer in {_TIMEOUT_S:g} s"))
     except PostorderError as error:

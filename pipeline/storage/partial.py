@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -15,6 +15,33 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 TIMEOUT_S: Final = 2.0
+_given_up: set[asyncio.Future[Any]] = set()
+"""What still ends after it was given up: the event loop itself would forget it."""
+
+
+async def within(timeout_s: float, asking: Awaitable[T]) -> T:
+    """Return an answer, or give the asking up after so long, without waiting for its end.
+
+    Its end takes seconds when a server hangs: the pool waits for it to confirm that a statement was broken
+    off. Raises TimeoutError.
+    """
+    task = asyncio.ensure_future(asking)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        if not task.done():
+            _given_up.add(task)
+            task.add_done_callback(_forget)
+            task.cancel()
+    if not task.done():
+        raise TimeoutError
+    return task.result()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _given_up.discard(task)
+    if not task.cancelled():
+        task.exception()  # nobody asks any more
 
 
 class Partial(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -56,8 +83,7 @@ async def _of(
     shard: Shard, ask: Callable[[Shard], Awaitable[T]], timeout_s: float
 ) -> tuple[str, T | None, PostorderError | None]:
     try:
-        async with asyncio.timeout(timeout_s):
-            return shard.name, await ask(shard), None
+        return shard.name, await within(timeout_s, ask(shard)), None
     except TimeoutError:
         return shard.name, None, StorageTimeoutError(f"{shard.name}: no answer in {timeout_s:g} s")
     except PostorderError as error:

@@ -3,14 +3,13 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import psutil
 import pytest
+from hung_servers import hanging
 from real_stack import Bench, order_event
 
 from pipeline.sharding.router import Router
@@ -26,20 +25,6 @@ _OUT = """
 SELECT count(*) AS n FROM outbox
 WHERE channel = 'email' AND state = 'accepted' AND order_id LIKE $1
 """
-
-
-@contextmanager
-def hanging(pid: int) -> Iterator[None]:
-    """Hold a server as a hung machine would: connections stay open, nothing answers."""
-    root = psutil.Process(pid)
-    held = [root, *root.children(recursive=True)]
-    for process in held:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in held:
-            process.resume()
 
 
 class Orders:

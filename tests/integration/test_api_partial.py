@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 from api_site import Api, problem_of, running_api
 from flow import Flow
+from hung_servers import hanging
 from ledger import Ledger
 from real_stack import Bench
 
@@ -21,6 +23,7 @@ from pipeline.storage.effect_desk import Wanted
 from pipeline.storage.move_table import Move, MoveTable
 from pipeline.storage.node import Node
 from pipeline.storage.outbox import State
+from stack.launcher import StackConfig, up
 
 pytestmark = pytest.mark.integration
 
@@ -125,16 +128,36 @@ async def test_they_are_waited_for_no_longer_than_an_answer_may_take(bench: Benc
         assert (await api.get("/v1/effects?state=accepted"))["away"] == ["shard1"]
 
 
-async def test_shards_and_moves_are_shown_without_the_one_that_is_away(api: Api, bench: Bench) -> None:
+@asynccontextmanager
+async def moving(bench: Bench) -> AsyncIterator[None]:
+    """Have the first shard know of slots that go to the second."""
     slots = bench.cluster.shard_map.slots_of("shard0")[:3]
     move = Move(move_id=uuid4(), source="shard0", target="shard1", slots=slots, started_at=datetime.now(UTC))
     await MoveTable(bench.cluster["shard0"].primary).register([move], bench.cluster.shard_map.epoch)
     try:
+        yield
+    finally:
+        await bench.rows("DELETE FROM slot_move", shard="shard0")
+
+
+async def test_moves_are_shown_while_a_shard_hangs(api: Api, bench: Bench, stack_folder: Path) -> None:
+    async with moving(bench):
+        assert [one["moved"] for one in (await api.get("/v1/overview"))["moves"]] == [0]  # it is open
+        pid = up(StackConfig(data_dir=stack_folder), lambda _text: None).pids["shard1-primary"]
+        async with running_api(bench.settings, bench.cluster) as fresh:
+            with hanging(pid):
+                async with asyncio.timeout(3):  # two for each part of it
+                    overview = await fresh.get("/v1/overview")
+    assert [(one["target"], one["moved"]) for one in overview["moves"]] == [("shard1", None)]
+    assert [one["is_reachable"] for one in overview["shards"]] == [True, False]
+    assert [one["about"] for one in overview["problems"]] == ["shard1"]
+
+
+async def test_shards_and_moves_are_shown_without_the_one_that_is_away(api: Api, bench: Bench) -> None:
+    async with moving(bench):
         await cut_off(bench, "shard1")
         views = msgspec.convert(await api.get("/v1/shards"), Views)
         overview = await api.get("/v1/overview")
-    finally:
-        await bench.rows("DELETE FROM slot_move", shard="shard0")
     assert [(one.name, one.has_replica, one.replicas) for one in views.shards] == [("shard0", True, 1)]
     assert list(views.away) == ["shard1"]
     assert views.away["shard1"].startswith("shard1 primary at 127.0.0.1:1")
