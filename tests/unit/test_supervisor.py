@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from consumers.allocator.messages import Order, WorkerWord
+from consumers.allocator.messages import Order
 from consumers.allocator.supervisor import Supervisor
 from consumers.allocator.worker import LOOK_S, Worker, WorkerSpec, environment_of
 from pipeline.clock import SystemClock
@@ -152,29 +152,6 @@ async def test_one_that_hangs_is_killed_and_started_again(tmp_path: Path) -> Non
     assert not psutil.pid_exists(before)
     await crew.until_speaking(1)
     assert await crew.end() == 0
-
-
-class Ending:
-    """A process that hangs until it is about to be killed, and ends just then."""
-
-    pid = 0
-
-    def __init__(self) -> None:
-        self._ended = asyncio.Event()
-
-    def kill(self) -> None:
-        self._ended.set()
-        raise ProcessLookupError
-
-    async def wait(self) -> int:
-        await self._ended.wait()
-        return 3
-
-
-async def test_one_that_ends_just_when_it_is_to_be_killed_is_no_error(crew: Crew) -> None:
-    worker = crew.worker(1, lambda _worker: None)
-    worker.word = WorkerWord(readings={})  # has spoken, and was never heard of again
-    assert await asyncio.wait_for(worker._until_ended(Ending()), 5) == 3  # type: ignore[arg-type]
 
 
 async def test_settings_that_no_worker_can_use_end_everything_with_their_own_status(tmp_path: Path) -> None:
