@@ -12,8 +12,11 @@ from loadtest.planning.latency import MEASURED_LINGER_S, p99_s
 from loadtest.planning.loads import FULL_SHARE, Part, cores_busy, formed_batch, transaction_s
 
 SHARDS_HERE = 2
+_PROCESSES = {Part.PRIMARIES: SHARDS_HERE, Part.REPLICAS: SHARDS_HERE}
+_APART = tuple(part for part in Part if part not in (Part.SMS, Part.MAIL))
+_ENOUGH = 1 - 1e-6
 _ROUNDS = 40
-_BUSY_MOST = 0.98
+_LOAD_MOST = 0.98
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +49,14 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """What is predicted at a rate. `busy_share`: by the pipeline and the test. `part_us`: CPU per order.
 
     `load_share`: of what can be done here with full sets; 1 and above: more than that. `thread_share`: of the
-    busiest process, with full sets.
+    busiest process, with full sets. `is_starved`: some part gets less CPU than full sets need.
     """
 
     orders_per_s: float
     busy_share: float
     load_share: float
     thread_share: float
+    is_starved: bool
     p99_s: float
     batch: float
     part_us: dict[Part, float]
@@ -74,27 +78,28 @@ def point_at(demand: Demand, costs: CostVector, given: Assumptions, here: Here, 
     """Return what is predicted at a rate of orders, with the demand's shares and a broker of one node."""
     beside = here.beside_cores(rate)
     least = with_full_sets(demand, costs, given, rate)
+    load = (sum(least.values()) + beside) / here.usable_cores
+    batch, counted = by_vector(demand, costs, given, rate, load)
 
-    def used_when(busy: float) -> tuple[float, dict[Part, float]]:
-        batch, counted = by_vector(demand, costs, given, here, rate, busy)
+    def used_when(busy: float) -> dict[Part, float]:
         idle = max(0.0, 1 - busy)
-        return batch, {
+        return {
             part: used * here.times.get(part, 1.0) + idle * here.idle_cores.get(part, 0.0)
             for part, used in counted.items()
         }
 
-    busy = _where_it_fits(lambda busy: (sum(used_when(busy)[1].values()) + beside) / here.cores)
-    batch, cores = used_when(busy)
-    cores = _squeezed(cores, least, here.usable_cores - beside)
-    load = (sum(least.values()) + beside) / here.usable_cores
+    wanted = used_when(_where_it_fits(lambda busy: (sum(used_when(busy).values()) + beside) / here.cores))
+    got = fair_shares(wanted, here.usable_cores - beside)
     return Point(
         orders_per_s=rate,
-        busy_share=(sum(cores.values()) + beside) / here.cores,
+        busy_share=min(sum(wanted.values()) + beside, max(here.usable_cores, sum(least.values()) + beside))
+        / here.cores,
         load_share=load,
         thread_share=max(least[Part.CONSUMERS], least[Part.SMS] + least[Part.MAIL]),
+        is_starved=any(got[part] < _ENOUGH * least[part] for part in got),
         p99_s=p99_s(costs, MEASURED_LINGER_S, here.cores, load),
         batch=batch,
-        part_us={part: used / rate * 1e6 for part, used in cores.items()},
+        part_us={part: max(got[part], least[part]) / rate * 1e6 for part in got},
     )
 
 
@@ -107,13 +112,25 @@ def _where_it_fits(led_to: Callable[[float], float]) -> float:
     return high
 
 
-def _squeezed(cores: dict[Part, float], least: dict[Part, float], room: float) -> dict[Part, float]:
-    """Return what the parts get of too little room: sets grow, towards what full ones need."""
-    wanted, needed = sum(cores.values()), sum(least.values())
-    if wanted <= max(room, needed):
-        return cores
-    share = max(0.0, room - needed) / (wanted - needed)
-    return {part: least[part] + share * (cores[part] - least[part]) for part in cores}
+def fair_shares(wanted: Mapping[Part, float], room: float) -> dict[Part, float]:
+    """Return what the parts get of so many cores, as a fair scheduler shares them out among processes.
+
+    Who wants less than the others gets it; what is left is shared equally by those who want more. So it is
+    the busiest process that gives way: its sets grow, while those of the others stay as small as they were.
+    """
+    groups = [(1, (Part.SMS, Part.MAIL)), *((_PROCESSES.get(part, 1), (part,)) for part in _APART)]
+    of_each = {parts: sum(wanted[part] for part in parts) / count for count, parts in groups}
+    low, high = 0.0, max(of_each.values())
+    if sum(wanted.values()) > room:
+        for _ in range(_ROUNDS):
+            level = (low + high) / 2
+            used = sum(count * min(level, of_each[parts]) for count, parts in groups)
+            low, high = (low, level) if used > room else (level, high)
+    return {
+        part: wanted[part] * min(1.0, high / of_each[parts]) if of_each[parts] else 0.0
+        for _, parts in groups
+        for part in parts
+    }
 
 
 def with_full_sets(demand: Demand, costs: CostVector, given: Assumptions, rate: float) -> dict[Part, float]:
@@ -132,16 +149,15 @@ def with_full_sets(demand: Demand, costs: CostVector, given: Assumptions, rate: 
     return cores_busy(scaled, costs, _of_one_broker(given), batch)
 
 
-def by_vector(  # noqa: PLR0917  # a point's premises
-    demand: Demand, costs: CostVector, given: Assumptions, here: Here, rate: float, busy_share: float
+def by_vector(
+    demand: Demand, costs: CostVector, given: Assumptions, rate: float, load_share: float
 ) -> tuple[float, dict[Part, float]]:
-    """Return events in a transaction, and cores by part, by the vector alone when the machine is so busy."""
+    """Return events in a transaction, and cores by part, by the vector alone, in the sets that form."""
     scaled = msgspec.structs.replace(demand, orders_per_s=rate)
-    taken = min(busy_share + here.other_cores / here.cores, _BUSY_MOST)
     batch = formed_batch(
         scaled.events_per_s / SHARDS_HERE,
         MEASURED_LINGER_S,
-        transaction_s(costs, taken),
+        transaction_s(costs, min(load_share, _LOAD_MOST)),
         in_flight=given.settings.batches_in_flight,
         batch_max=given.settings.batch_max,
     )
@@ -155,7 +171,7 @@ def _of_one_broker(given: Assumptions) -> Assumptions:
 def knee_here(demand: Demand, costs: CostVector, given: Assumptions, here: Here) -> Knee:
     """Return the predicted knee, by halving."""
     limits: dict[str, Callable[[Point], bool]] = {
-        "CPU of the machine": lambda point: point.load_share >= 1,
+        "CPU of the machine": lambda point: point.is_starved or point.load_share >= 1,
         "one process's thread": lambda point: point.thread_share > costs.saturation_share.value,
         "the p99 wanted": lambda point: point.p99_s > demand.p99_s,
     }

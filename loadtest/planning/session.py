@@ -10,7 +10,7 @@ from loadtest.planning.assumptions import Assumptions
 from loadtest.planning.costs import CostVector
 from loadtest.planning.demand import Demand
 from loadtest.planning.loads import EQUIPMENT, Part
-from loadtest.planning.prediction import Here, by_vector, this_machine
+from loadtest.planning.prediction import Here, by_vector, this_machine, with_full_sets
 from loadtest.scenarios.figures import PhaseFigures
 from loadtest.scenarios.scenario import Part as Process
 
@@ -81,7 +81,9 @@ class _Point(NamedTuple):
         cls, demand: Demand, costs: CostVector, given: Assumptions, here: Here, step: PhaseFigures
     ) -> "_Point":
         busy = min(1.0, sum(step.cores.values()) / here.cores)
-        _, counted = by_vector(demand, costs, given, here, _rate(step), busy)
+        least = with_full_sets(demand, costs, given, _rate(step))
+        load = (sum(least.values()) + here.beside_cores(_rate(step))) / here.usable_cores
+        _, counted = by_vector(demand, costs, given, _rate(step), load)
         used = {part: micros * _rate(step) / 1e6 for part, micros in measured_us(step).items()}
         return cls(predicted_us(counted), used, 1 - busy)
 
