@@ -13,6 +13,7 @@ LATE_P99_MS_MAX = 50.0
 """How late the generator may be itself. Above it the load was not the one that was planned, unless the
 machine's CPU was taken: then it waits its turn like all others, and that machine's limit is what is found."""
 TAKEN_SHARE = 0.95
+_GENERATOR = "the generator was late"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     lag_s: dict[str, float]
     p99_ms: float
     broken: list[str]
+
+    @property
+    def by_generator(self) -> bool:
+        """Whether nothing but the generator broke it."""
+        return len(self.broken) == 1 and self.broken[0].startswith(_GENERATOR)
 
 
 class Knee(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,20 @@ class Knee(msgspec.Struct, frozen=True, kw_only=True):
     mails_per_min: float
     bound: bool
     steps: list[Step]
+
+
+def held_up_to(steps: list[Step]) -> int:
+    """Return how many steps there are up to the last one that was kept, before one that the pipeline broke.
+
+    A step that the generator broke below one that was kept was its hiccup: the higher rate was sent in time.
+    """
+    held = 0
+    for number, step in enumerate(steps, start=1):
+        if not step.broken:
+            held = number
+        elif not step.by_generator:
+            break
+    return held
 
 
 def is_generators_fault(phase: PhaseFigures, cpus: int) -> bool:
@@ -54,7 +74,7 @@ def step_of(phase: PhaseFigures, ramp: Ramp) -> Step:
     if latency is None or latency.p99_ms > ramp.p99_ms_max:
         broken.append(f"{ramp.p99_of} p99 {latency.p99_ms if latency else 0:,.0f} ms")
     if is_generators_fault(phase, os.cpu_count() or 1):
-        broken.append(f"the generator was late by {phase.late_p99_ms:,.0f} ms itself")
+        broken.append(f"{_GENERATOR} by {phase.late_p99_ms:,.0f} ms itself")
     return Step(
         name=phase.name,
         orders_per_s=phase.orders_per_s,
@@ -68,9 +88,7 @@ def knee_of(phases: list[PhaseFigures], ramp: Ramp, samples: list[Sample]) -> Kn
     """Return the knee of a ramp's measured phases. 0 when not even the first was sustained."""
     measured = [phase for phase in phases if phase.measured]
     steps = [step_of(phase, ramp) for phase in measured]
-    held = 0
-    while held < len(steps) and not steps[held].broken:
-        held += 1
+    held = held_up_to(steps)
     best = measured[held - 1] if held else None
 
     def per_min(count: str) -> float:
@@ -91,7 +109,5 @@ def knee_of(phases: list[PhaseFigures], ramp: Ramp, samples: list[Sample]) -> Kn
 def breaking(phases: list[PhaseFigures], knee: Knee) -> PhaseFigures | None:
     """Return the step that broke, or the last one."""
     names = {phase.name: phase for phase in phases}
-    for step in knee.steps:
-        if step.broken:
-            return names[step.name]
-    return names[knee.steps[-1].name] if knee.steps else None
+    after = knee.steps[held_up_to(knee.steps) :] or knee.steps[-1:]
+    return names[after[0].name] if after else None

@@ -22,7 +22,7 @@ from loadtest.scenarios.figures import (
     phases_of,
     ways_of,
 )
-from loadtest.scenarios.knee import LATE_P99_MS_MAX, Knee, breaking, is_generators_fault, knee_of
+from loadtest.scenarios.knee import LATE_P99_MS_MAX, Knee, breaking, held_up_to, is_generators_fault, knee_of
 from loadtest.scenarios.latencies import percentiles_over_time
 from loadtest.scenarios.limits import ComponentLimit, component_limits
 from loadtest.scenarios.observation import Observation
@@ -185,9 +185,9 @@ def _invalid(seen: Observation, phases: list[PhaseFigures], knee: Knee | None) -
     if knee is not None:
         held = {step.name for step in knee.steps if not step.broken}
         counted = [phase for phase in counted if phase.name in held]
-        last = next((step for step in knee.steps if step.broken), None)
-        if last is not None and any("generator" in why for why in last.broken) and len(last.broken) == 1:
-            found.append(f"{last.name}: the load generator, not the pipeline, was the limit")
+        after = knee.steps[held_up_to(knee.steps) :]
+        if after and after[0].by_generator:
+            found.append(f"{after[0].name}: the load generator, not the pipeline, was the limit")
     found += [
         f"{phase.name}: the load generator fell behind: events left up to {phase.late_p99_ms:,.0f} ms late "
         f"(p99; {LATE_P99_MS_MAX:g} allowed): lower --rate, or generate from another machine"

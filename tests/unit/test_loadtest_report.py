@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from load_runs import STEADY, SUMS, observed, reported
 
 from loadtest.scenarios.bottleneck import bottleneck_of
+from loadtest.scenarios.knee import Step, held_up_to
 from loadtest.scenarios.limits import component_limits
 from loadtest.scenarios.page import page_of, verdict_of
 from loadtest.scenarios.picture import main as draw
@@ -123,6 +124,35 @@ def test_the_knee_is_the_last_step_that_was_kept_up_with() -> None:
     assert report.figures["knee.orders_per_s"] == report.knee.orders_per_s
     assert report.bottleneck is not None
     assert report.bottleneck.phase == "step-2"
+
+
+@pytest.mark.parametrize(
+    ("broken", "held"),
+    [
+        (["", "generator", "", "", "p99"], 4),  # a hiccup: the higher rates were sent in time
+        (["", "", "generator", "p99", ""], 2),
+        (["", "p99", ""], 1),
+        (["generator", "generator"], 0),
+        (["generator p99", ""], 0),
+        (["", "", ""], 3),
+        ([], 0),
+    ],
+)
+def test_a_hiccup_of_the_generator_below_a_rate_that_was_kept_ends_no_ramp(
+    broken: list[str], held: int
+) -> None:
+    whys = {"generator": "the generator was late by 60 ms itself", "p99": "committed p99 5,000 ms"}
+    steps = [
+        Step(
+            name=f"{number}",
+            orders_per_s=number,
+            lag_s={},
+            p99_ms=1,
+            broken=[whys[why] for why in one.split()],
+        )
+        for number, one in enumerate(broken)
+    ]
+    assert held_up_to(steps) == held
 
 
 def test_a_ramp_that_never_breaks_says_so() -> None:
