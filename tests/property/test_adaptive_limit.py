@@ -33,7 +33,7 @@ def test_it_never_leaves_its_bounds(floor: int, more: int, events) -> None:
         now += seconds
         if what == "answer":
             limit.answered(seconds, in_flight)
-            assert limit.limit <= max(before + 1, lowered_from)
+            assert limit.limit <= max(before + max(1, before // 8), lowered_from)
             lowered_from = before if limit.limit < before else lowered_from
         else:
             limit.overloaded(now - seconds, now)

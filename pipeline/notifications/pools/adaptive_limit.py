@@ -1,4 +1,4 @@
-"""How many calls at once a provider can take, found as TCP finds its window: up by steps, down by halves."""
+"""How many calls at once a provider can take, found as TCP finds its window: up by steps, down by more."""
 
 from typing import Final, NamedTuple
 
@@ -6,6 +6,7 @@ _SAMPLES_MIN: Final = 16
 _BASELINE_RISE: Final = 0.02  # of the difference, for each set of answers: some fifty sets to get used to it
 _OVERLOADED: Final = 0.5  # 429, time-outs, no connection
 _SLOWER: Final = 0.8  # answers take longer
+_RISE_SHARE: Final = 8  # of the limit: when answers take seconds, so do sets, and steps of one came too late
 _HELPED: Final = 0.9  # of the time before: with a queue at the provider, a fifth fewer calls make it 0.8
 _WEIGHT: Final = 1 / 16  # of an answer in the moving average
 _USED: Final = 0.75  # whoever does not use what is allowed learns nothing about more
@@ -19,15 +20,15 @@ class _Trial(NamedTuple):
 
 
 class AdaptiveLimit:
-    """Additive increase, multiplicative decrease, between `floor` and `ceiling`.
+    """Up by an eighth, down by a fifth or a half, between `floor` and `ceiling`.
 
     Answers are judged in sets as large as the limit. A set whose median took `rise` times the usual time, and
-    `tolerance_s` longer, lowers the limit by a fifth; any other raises it by one. If the answers to fewer
-    calls are no faster, it was not the calls that made them slow: the limit is as before, and the slow time
-    the usual one. Else it follows a faster median at once and a slower one slowly. A refusal for load or a
-    failure halves the limit, once for all calls that were under way together. Mutable state: `limit`,
-    `typical_s` (a moving average of answers, which grows from 0 so that nobody is surprised by it) and
-    everything below.
+    `tolerance_s` longer, lowers the limit by a fifth; any other raises it by an eighth, or by one. If the
+    answers to fewer calls are no faster, it was not the calls that made them slow: the limit is as before,
+    and the slow time the usual one. Else it follows a faster median at once and a slower one slowly. A
+    refusal for load or a failure halves the limit, once for all calls that were under way together. Mutable
+    state: `limit`, `typical_s` (a moving average of answers, which grows from 0 so that nobody is surprised
+    by it) and everything below.
     """
 
     def __init__(self, floor: int, ceiling: int, *, rise: float, tolerance_s: float) -> None:
@@ -85,7 +86,7 @@ class AdaptiveLimit:
         trial, self._trial = self._trial, None
         if median_s <= self._rise * usual_s or median_s - usual_s <= self._tolerance_s:
             if most >= _USED * self.limit:
-                self.limit = min(self.ceiling, self.limit + 1)
+                self.limit = min(self.ceiling, self.limit + max(1, self.limit // _RISE_SHARE))
         elif trial is None or median_s <= _HELPED * trial.median_s:
             self._trial = _Trial(self.limit, median_s)
             self._begun_before = in_flight
