@@ -86,6 +86,7 @@ async def relay(bench: Bench, sender: Any) -> AsyncIterator[OutboxNews]:
         capacity=FixedCapacity(4),
         claim_max=10,
         poll_s=60.0,
+        grace_s=0.0,
         news=news,
         metrics=metrics,
         clock=clock,
