@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from consumers.command import ConfigOption, config_path, find_shard_in, run_async, settings_from
-from consumers.role_needs import require_needs
 from consumers.roles import Role
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
@@ -28,7 +27,6 @@ def run(
     """Run the pipeline until SIGTERM or Ctrl-C; a second signal stops it at once."""
     roles = _roles(only)
     settings = settings_from(config)
-    require_needs(settings, roles)
     if workers != "1":
         raise typer.Exit(_supervised(settings, roles, config_path(config), workers))
     from consumers.bootstrap import Process  # noqa: PLC0415  # a supervisor loads none of the pipeline

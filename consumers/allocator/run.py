@@ -15,6 +15,7 @@ from consumers.allocator.port import SupervisorAnswers
 from consumers.allocator.supervisor import Supervisor
 from consumers.allocator.worker import Worker, WorkerSpec, environment_of
 from consumers.ops.server import OpsServer
+from consumers.role_needs import require_needs
 from consumers.roles import Role
 from consumers.topology import CUSTOMER_QUEUE, INVOICE_QUEUE, ORDER_QUEUE
 from pipeline.allocation.bounds import Allocation, Bounds
@@ -74,7 +75,8 @@ class SupervisorProcess:
         self._decisions = AllocatorMetrics(self._registry) if workers is None else None
 
     async def run(self) -> int:
-        """Run until SIGTERM or SIGINT, then have every worker drain. 0: all drained."""
+        """Run until SIGTERM or SIGINT, then have every worker drain. 0: all drained. Raises SettingsError."""
+        require_needs(self._settings, self._roles)  # of the workers: else each would say so, and end
         answers = SupervisorAnswers(self._registry, self._supervisor, stalled_s=_STALLED_S)
         port = self._port(answers)
         beating = asyncio.create_task(_beat(answers, self._clock))
