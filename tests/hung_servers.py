@@ -1,4 +1,4 @@
-"""A server that hangs: connections stay open, nothing answers."""
+"""Servers that hang: connections stay open, nothing answers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ import psutil
 
 
 @contextmanager
-def hanging(pid: int) -> Iterator[None]:
-    """Hold a server as a hung machine would: connections stay open, nothing answers."""
-    root = psutil.Process(pid)
-    held = [root, *root.children(recursive=True)]
+def hanging(*pids: int) -> Iterator[None]:
+    """Hold processes and their children as a hung machine would: connections stay open, nothing answers."""
+    roots = [psutil.Process(pid) for pid in pids]
+    held = [process for root in roots for process in (root, *root.children(recursive=True))]
     for process in held:
         process.suspend()
     try:

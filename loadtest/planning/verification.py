@@ -167,19 +167,8 @@ def compare(demand: Demand, costs: CostVector, given: Assumptions, report: Repor
         gave_out=_gave_out(phases, broken),
         steps=[_step(phase, broken, demand, costs, given, as_measured) for phase in phases],
         parts=_parts(held[-1], demand, costs, given, (here, as_measured)),
-        problems=[*report.problems, *_invalid(report, phases, broken), *_disturbed(here)],
+        problems=[*report.problems, *report.invalid_because, *_disturbed(here)],
     )
-
-
-def _invalid(report: Report, phases: list[PhaseFigures], broken: dict[str, str]) -> list[str]:
-    """Return why the run does not count. The generator's hiccup below a rate that was kept is no reason."""
-    names = [phase.name for phase in phases]
-    kept = max((number for number, name in enumerate(names) if not broken.get(name)), default=0)
-    return [
-        why
-        for why in report.invalid_because
-        if not why.startswith(tuple(f"{name}:" for name in names[:kept]))
-    ]
 
 
 def _disturbed(here: Here) -> list[str]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,22 +54,6 @@ def kill(*pids: int) -> None:
     for process in processes:
         process.kill()
     psutil.wait_procs(processes, timeout=10)
-
-
-@contextmanager
-def held(*pids: int) -> Iterator[None]:
-    processes = [
-        found
-        for pid in pids
-        for found in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
-    ]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 class Drill:

@@ -16,7 +16,6 @@ from failover_drill import (
     BROKEN,
     Drill,
     api_of,
-    held,
     keep_logs,
     kill,
     member,
@@ -25,6 +24,7 @@ from failover_drill import (
     ready,
     up_again,
 )
+from hung_servers import hanging
 from real_stack import Bench, open_bench
 
 from consumers.stack_settings import write_stack_settings
@@ -167,7 +167,7 @@ async def promoted(folder: Path, before: MemberEndpoints) -> bool:
 async def test_a_primary_hangs(drill: Drill, ha_bench: Bench, ha_folder: Path, intake) -> None:
     before = member(ha_folder, "leader")
     pids = (patroni_pid(ha_folder, before.name), before.pid)
-    holding = held(*pids)
+    holding = hanging(*pids)
 
     async def break_it() -> None:
         holding.__enter__()

@@ -3,13 +3,12 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 import psutil
 import pytest
+from hung_servers import hanging
 from real_stack import Bench, order_event
 
 from consumers.lean.publisher import LeanPublisher
@@ -27,24 +26,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 ROUTE = route_of(EXCHANGE, "order.processed", mandatory=True)
 STRUCTURED = property_bytes(content_type="application/cloudevents+json")
 INTAKE = ("--only", "order-processed,invoice-generated,customer-updated")
-
-
-@contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    """Hold processes and their children as a hung machine would: connections stay open, nothing answers."""
-    held = [process for pid in pids for process in _tree(pid)]
-    for process in held:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in held:
-            process.resume()
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    root = psutil.Process(pid)
-    return [root, *root.children(recursive=True)]
 
 
 async def publish_many(settings: Settings, run: str, count: int, rate: float | None = None) -> None:
@@ -72,7 +53,7 @@ async def test_memory_is_bounded_whatever_stalls(
     primaries = [pid for name, pid in up_again(stack_folder).pids.items() if name.endswith("-primary")]
     with run_pipeline(*INTAKE, storage_command_timeout_s="3", reads_timeout_s="1") as process:
         await bench.until_true(lambda: at_least(bench, 1000))
-        with stopped(*primaries):
+        with hanging(*primaries):
             largest = 0.0
             for _ in range(60):
                 largest = max(largest, rss_mb(process.pid))
@@ -98,7 +79,7 @@ async def test_a_shard_that_hangs_leaves_the_other_its_rate(
         before = await stored(bench, "shard1")
         await publish_many(settings, "calm", int(rate * seconds), rate)
         calm = await stored(bench, "shard1") - before
-        with stopped(up_again(stack_folder).pids["shard0-primary"]):
+        with hanging(up_again(stack_folder).pids["shard0-primary"]):
             before = await stored(bench, "shard1")
             await publish_many(settings, "hung", int(rate * seconds), rate)
             hung = await stored(bench, "shard1") - before

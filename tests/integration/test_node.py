@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_USER_TIMEOUT
 from urllib.parse import urlsplit
 
 import asyncpg
-import psutil
 import pytest
+from hung_servers import hanging
 from real_stack import Bench
 
 from pipeline.errors import StorageTimeoutError, StorageUnavailableError
@@ -94,24 +94,11 @@ async def test_a_wrong_password_is_told_from_an_absent_server(pair: ShardEndpoin
     assert "wrong" not in str(caught.value)
 
 
-@contextmanager
-def held(pid: int):
-    root = psutil.Process(pid)
-    processes = [root, *root.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
-
-
 async def test_a_host_that_hangs_does_not_keep_us_from_the_next(
     pair: ShardEndpoints, bench: Bench, stack_folder
 ) -> None:
     pids = up(StackConfig(data_dir=stack_folder), lambda _text: None).pids
-    with held(pids["shard0-replica"]):
+    with hanging(pids["shard0-replica"]):
         started = time.monotonic()
         async with opened("shard0 primary", both(pair, replica_first=True)) as primary:
             assert await ask(primary) == port_of(pair.primary_dsn)

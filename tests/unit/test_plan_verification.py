@@ -230,14 +230,6 @@ def test_a_machine_that_does_as_predicted_is_found_to_do_so(others: float) -> No
         assert not step.kept_up or step.busy_predicted == pytest.approx(step.busy_measured, rel=0.05)
 
 
-def test_a_hiccup_of_the_generator_below_the_knee_is_no_objection() -> None:
-    ramp = ramp_of_a_machine_that_does_as_predicted()
-    ramp.invalid_because = ["step1: the load generator, not the pipeline, was the limit"]
-    assert compare(INTAKE, COSTS, GIVEN, ramp).within
-    ramp.invalid_because = ["step3: the load generator, not the pipeline, was the limit"]
-    assert compare(INTAKE, COSTS, GIVEN, ramp).problems == ramp.invalid_because
-
-
 def test_a_machine_that_takes_twice_the_cpu_is_found_out() -> None:
     found = compare(INTAKE, COSTS, GIVEN, ramp_of_a_machine_that_does_as_predicted(times=2))
     assert found.error > 0.5
