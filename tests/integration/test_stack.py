@@ -177,7 +177,9 @@ def test_what_killed_launchers_left_is_mended_by_two_that_come_at_once(folder: P
                 if moment in line:
                     process.send_signal(signal.SIGKILL)
                     break
-        assert process.returncode == -signal.SIGKILL, moment
+        # After its last word it may have ended before the signal came.
+        ended = (-signal.SIGKILL, 0) if moment == "is ready on port" else (-signal.SIGKILL,)
+        assert process.returncode in ended, moment
     with launcher(folder) as first, launcher(folder) as second:
         assert (first.wait(timeout=60), second.wait(timeout=60)) == (0, 0)
     found = status(folder / "stack")
