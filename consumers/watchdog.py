@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 import structlog
-from aio_pika.abc import AbstractConnection
 
 from consumers.amqp import QueueConsumer
-from consumers.connection import BROKER_ERRORS, close_quietly, open_connection
+from consumers.connection import BROKER_ERRORS
+from consumers.standing_channel import StandingChannel
 from consumers.topology import QueueDepth, queue_depths
 from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailableError
@@ -41,7 +41,7 @@ class Watchdog:
         self._metrics = metrics
         self._clock = clock
         self._tasks = tasks
-        self._connection: AbstractConnection | None = None
+        self._channel = StandingChannel(settings, "postorder watchdog")
         self._missing = dict.fromkeys((consumer.queue for consumer in consumers), 0)
 
     def __repr__(self) -> str:
@@ -66,7 +66,7 @@ class Watchdog:
     async def stop(self) -> None:
         """End."""
         await self._tasks.cancel()
-        await self._close()
+        await self._channel.close()
 
     async def _watch(self) -> None:
         while True:
@@ -76,7 +76,7 @@ class Watchdog:
                     found = await self._look()
             except BROKER_ERRORS as error:
                 self._is_blind(type(error).__name__)
-                await self._close()
+                await self._channel.close()
             except BrokerUnavailableError as error:
                 self._is_blind(str(error))
             else:
@@ -94,11 +94,7 @@ class Watchdog:
 
     async def _look(self) -> dict[str, int]:
         """Return how many consumers each queue has."""
-        if self._connection is None:
-            self._connection = await open_connection(self._settings, "postorder watchdog")
-        channel = await self._connection.channel()
-        depths = await queue_depths(channel)
-        await channel.close()
+        depths = await queue_depths(await self._channel.get())
         for depth in depths:
             self._metrics.queue_messages.labels(depth.name).set(depth.messages)
             self._metrics.queue_consumers.labels(depth.name).set(depth.consumers)
@@ -128,7 +124,3 @@ class Watchdog:
             self._missing[consumer.queue] = 0
             log.error("watchdog.consumer_gone", queue=consumer.queue)
             await consumer.restart()
-
-    async def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        await close_quietly(connection, self._settings)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Iterable
 
 import structlog
-from aio_pika.abc import AbstractConnection
 
-from consumers.connection import BROKER_ERRORS, close_quietly, open_connection
+from consumers.connection import BROKER_ERRORS
+from consumers.standing_channel import StandingChannel
 from pipeline.errors import BrokerUnavailableError
 from pipeline.settings import AmqpSettings
 
@@ -14,12 +14,12 @@ log = structlog.get_logger(__name__)
 
 
 class Backlog:
-    """Messages ready in queues. Mutable state: the connection, `_is_blind`."""
+    """Messages ready in queues. Mutable state: `_channel`, `_is_blind`."""
 
     def __init__(self, queues: Iterable[str], settings: AmqpSettings) -> None:
         self._queues = tuple(queues)
         self._settings = settings
-        self._connection: AbstractConnection | None = None
+        self._channel = StandingChannel(settings, "postorder allocator")
         self._is_blind = False
 
     def __repr__(self) -> str:
@@ -42,17 +42,13 @@ class Backlog:
         return found
 
     async def _look(self) -> int:
-        if self._connection is None:
-            self._connection = await open_connection(self._settings, "postorder allocator")
-        channel = await self._connection.channel()
+        channel = await self._channel.get()
         found = 0
         for name in self._queues:
             declared = await channel.declare_queue(name, passive=True)
             found += declared.declaration_result.message_count or 0
-        await channel.close()
         return found
 
     async def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
-        await close_quietly(connection, self._settings)
+        await self._channel.close()
