@@ -47,7 +47,7 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MoveView(msgspec.Struct, frozen=True, kw_only=True):
-    """One move in progress. `moved`: slots that the target owns by now; null while it does not answer."""
+    """One move in progress. `moved`: slots that the target owns by now; null: it is not known yet or away."""
 
     move_id: str
     source: str
@@ -126,11 +126,12 @@ async def _shard_view(cluster: Cluster, shard: Shard, *, sizes: bool) -> ShardVi
 async def _move_views(
     cluster: Cluster, moves: Iterable[Move], *, timeout_s: float = TIMEOUT_S
 ) -> list[MoveView]:
-    """Return how far each is, by the targets that answer in time: each is asked once, for all its moves."""
+    """Return how far each is, by the targets that answer in time: each is asked once, for all its moves.
+
+    A target that is being added is not known here until the first slots are its own.
+    """
     known = list(moves)
-    targets = {move.target for move in known}
-    if not targets:
-        return []
+    targets = {move.target for move in known} & cluster.shards.keys()
 
     async def held(shard: Shard) -> set[int]:
         slots = {slot for move in known if move.target == shard.name for slot in move.slots}
