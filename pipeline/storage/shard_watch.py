@@ -90,7 +90,8 @@ class ShardWatch:
     async def _look(self, shard: Shard, table: WatchTable) -> None:
         standing, metrics, name = await table.standing(), self._metrics, shard.name
         if shard.replica is None and not standing.replicas:
-            return  # on purpose: a gauge of 0 would page for ever
+            self._forget_replicas(name)  # none on purpose: a gauge of 0 would page for ever
+            return
         metrics.replicas.labels(name).set(standing.replicas)
         metrics.replicas_synchronous.labels(name).set(standing.synchronous)
         metrics.replica_lag_bytes.labels(name).set(standing.lag_bytes)
@@ -112,9 +113,13 @@ class ShardWatch:
         if shard not in self._down:
             log.warning("shard.primary_down", shard=shard, error=str(error))
         self._down[shard] = str(error)
-        metrics = self._metrics
-        metrics.primary_up.labels(shard).set(0)
+        self._metrics.primary_up.labels(shard).set(0)
         # What was seen before would count against what other processes see now.
+        self._forget_replicas(shard)
+        self._forget_counts(shard)
+
+    def _forget_replicas(self, shard: str) -> None:
+        metrics = self._metrics
         for gauge in (
             metrics.replicas,
             metrics.replicas_synchronous,
@@ -122,7 +127,6 @@ class ShardWatch:
             metrics.replica_lag_seconds,
         ):
             gauge.remove(shard)
-        self._forget_counts(shard)
 
     def _forget_counts(self, shard: str) -> None:
         self._waiting.pop(shard, None)

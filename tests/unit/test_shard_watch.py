@@ -135,5 +135,12 @@ async def test_a_shard_that_has_no_replica_on_purpose_pages_nobody() -> None:
     await watched.pass_by(5)
     assert watched.shown("replicas") == {"shard1"}
     assert watched.shown("primary_up") == {"shard0", "shard1"}
+    watched.primaries["shard0"].standing = STANDING  # one that the settings do not name follows all the same
+    await watched.pass_by(5)
+    assert watched.shown("replicas") == {"shard0", "shard1"}
+    watched.primaries["shard0"].standing = (0, 0, 0, 0.0)
+    await watched.pass_by(5)
+    for name in OF_PAIRS:
+        assert watched.shown(name) == {"shard1"}, name
     await watched.watch.stop()
     assert watched.crashes == []
