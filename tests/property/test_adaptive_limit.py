@@ -97,6 +97,17 @@ def test_answers_to_calls_from_before_say_nothing_of_the_new_limit() -> None:
     assert limit.limit == 40  # it helped: down again
 
 
+def test_a_refusal_for_load_ends_a_trial_so_that_nothing_undoes_it() -> None:
+    limit = limit_of()
+    answer(limit, 0.1, sets=64)
+    answer(limit, 0.8, sets=1)
+    assert limit.limit == 51  # the trial
+    limit.overloaded(started_at=10.0, now=10.1)
+    assert limit.limit == 25
+    answer(limit, 0.8, sets=5)  # as slow as before: that says nothing against the refusal
+    assert limit.limit <= 25
+
+
 def test_little_slowness_is_none() -> None:
     limit = limit_of()
     answer(limit, 0.005, sets=64)

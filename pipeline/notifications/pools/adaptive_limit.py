@@ -72,6 +72,7 @@ class AdaptiveLimit:
         if started_at <= self._lowered_at:
             return  # under way when the limit was lowered: it says nothing of the new one
         self._lowered_at = now
+        self._trial = None  # were it lost, the limit would go back to what has just been too much
         self._lower(_OVERLOADED)
 
     def _judge(self, in_flight: int) -> None:
