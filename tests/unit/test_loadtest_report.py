@@ -196,6 +196,16 @@ def test_what_a_component_could_do_follows_from_its_cost() -> None:
     assert two["sender"].mails_per_min == pytest.approx(60 * rate * 2 / 0.4, rel=0.01)
 
 
+def test_a_second_mail_is_not_a_second_order() -> None:
+    report = reported(observed(cores={"sender": 0.4}))
+    samples = [msgspec.structs.replace(sample, mails=2 * sample.mails) for sample in report.samples]
+    [sender] = component_limits(report.phases[1], samples)
+    assert sender.cpu_us_per_order == pytest.approx(0.4 / report.phases[1].orders_per_s * 1e6, rel=0.01)
+    assert sender.mails_per_min == pytest.approx(2 * sender.orders_per_min, rel=0.01)
+    only_mails = [msgspec.structs.replace(sample, orders=0, sms=0) for sample in report.samples]
+    assert component_limits(report.phases[1], only_mails)[0].cpu_us_per_order == sender.cpu_us_per_order
+
+
 def test_what_a_backlog_was_worked_off_at_leaves_out_the_idle_rest_of_its_phase() -> None:
     held = Phase(name="pile-up", seconds=5, faults=(PartHeld(part=Part.INTAKE),))
     phases = (held, Phase(name="drain", seconds=20, load=0))
