@@ -177,20 +177,8 @@ def notification_services(
         relay(Channel.SMS, providers.composer.sms, providers.sms),
         relay(Channel.EMAIL, providers.composer.email, providers.email),
     ]
-    inquiry = Inquiry(
-        settings.effects,
-        {Channel.SMS: asker(providers.composer.sms, providers.all_sms, book.check_unchanged)},
-        attempts_max=sending.attempts_max,
-        metrics=metrics,
-    )
-    reconciler = Reconciler(
-        cluster,
-        inquiry,
-        tell=news.tell,
-        interval_s=sending.sweep_interval_s,
-        metrics=metrics,
-        clock=clock,
-        tasks=new_tasks(),
+    reconciler = _reconciler(
+        settings, cluster, providers, book, news=news, metrics=metrics, clock=clock, tasks=new_tasks()
     )
     keeper = _limit_keeper(settings, cluster, providers, clock, new_tasks)
     count = _sender_count(cluster, providers, clock, new_tasks)
@@ -199,6 +187,36 @@ def notification_services(
     parts["limits"] = keeper.applied
     foresight = Foresight(cluster, book.expect)
     return [providers, persons, book, foresight, standings, rules, keeper, count, *relays, reconciler]
+
+
+def _reconciler(
+    settings: Settings,
+    cluster: Cluster,
+    providers: Providers,
+    book: ContactBook,
+    *,
+    news: OutboxNews,
+    metrics: Metrics,
+    clock: Clock,
+    tasks: Tasks,
+) -> Reconciler:
+    """Return what looks after claims that were lost and outcomes that are unknown: of SMS it can ask."""
+    sending = settings.notifications
+    inquiry = Inquiry(
+        settings.effects,
+        {Channel.SMS: asker(providers.composer.sms, providers.all_sms, book.check_unchanged)},
+        attempts_max=sending.attempts_max,
+        metrics=metrics,
+    )
+    return Reconciler(
+        cluster,
+        inquiry,
+        tell=news.tell,
+        interval_s=sending.sweep_interval_s,
+        metrics=metrics,
+        clock=clock,
+        tasks=tasks,
+    )
 
 
 def _limit_keeper(
