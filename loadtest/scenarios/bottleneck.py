@@ -12,13 +12,14 @@ from loadtest.scenarios.figures import PhaseFigures
 from loadtest.scenarios.knee import LATE_P99_MS_MAX
 from loadtest.scenarios.samples import Sample
 from loadtest.scenarios.scenario import Part
+from loadtest.scenarios.servers import AWAY
 
 BUSY_SHARE = 0.9
 _LAG_S = 1.0
 _FULL_SHARE = 0.9
 _QUEUE_MIN = 100
 _WAITING_MIN = 0.5
-_HARMLESS = ("CPU", "Client:ClientRead")
+_HARMLESS = ("CPU", "Client:ClientRead", AWAY)
 
 
 class Bottleneck(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +56,7 @@ def bottleneck_of(
     is_one_channels = bool(lags) and len({"sms", "mail"} & lags.keys()) == 1 and "committed" not in lags
     found = [*providers, *own] if is_one_channels else [*own, *providers]
     if lags:
-        found += [*_queues(inside), *_waits(inside)]
+        found += [*_away(inside), *_queues(inside), *_waits(inside)]
     behind = [f"{name}: {lag:.1f} s of work open at the phase's end" for name, lag in lags.items()]
     if found:
         evidence = [*behind, *(f"{one.name}: {one.why}" for one in found), *_spenders(phase)]
@@ -124,6 +125,12 @@ def _queues(samples: list[Sample]) -> Iterator[_Found]:
         grown = now - samples[0].queues.get(queue, 0)
         if grown > _QUEUE_MIN and not queue.startswith("retry."):
             yield _Found("intake", f"the queue {queue} grew by {grown:,}")
+
+
+def _away(samples: list[Sample]) -> Iterator[_Found]:
+    missed = sum(AWAY in sample.waits for sample in samples)
+    if missed > _WAITING_MIN * len(samples):
+        yield _Found("a primary that is away", f"no answer to {missed} of {len(samples)} looks")
 
 
 def _waits(samples: list[Sample]) -> Iterator[_Found]:

@@ -61,7 +61,10 @@ class Conservation(msgspec.Struct, frozen=True, kw_only=True):
         return [
             (self.missing > self.unconfirmed, f"{self.missing} published events are nowhere"),
             (self.missing < 0, f"{-self.missing} more events are stored than were published"),
-            (self.redelivered < 0, f"{-self.redelivered} duplicates or bad events are not counted"),
+            (
+                self.redelivered < -self.unconfirmed,
+                f"{-self.redelivered} duplicates or bad events are not counted",
+            ),
             (off, f"{self.orders_off:+} orders in the tables, seen from what was published"),
             (self.events_difference != 0, f"the events' sums differ by {self.events_difference}"),
             (self.effects_difference != 0, f"the messages' sums differ by {self.effects_difference}"),

@@ -216,12 +216,15 @@ def peaks_of(samples: list[Sample]) -> Peaks:
 
 
 def _best(samples: list[Sample], count: Callable[[Sample], int]) -> float:
-    best, first = 0.0, 0
-    for last, sample in enumerate(samples):
-        while sample.at_s - samples[first].at_s > WINDOW_S and first < last - 1:
+    # Five seconds, but for what samples leave: no less than four, and more when they are further apart.
+    best, first, least_s = 0.0, 0, 0.8 * WINDOW_S
+    for sample in samples:
+        while (
+            sample.at_s - samples[first].at_s > WINDOW_S and sample.at_s - samples[first + 1].at_s >= least_s
+        ):
             first += 1
         passed = sample.at_s - samples[first].at_s
-        if passed >= WINDOW_S * 0.8:
+        if passed >= least_s:
             gained = count(sample) - count(samples[first])
             best = max(best, gained / passed)
     return round(best, 1)

@@ -3,11 +3,11 @@
 python -m loadtest.scenarios.generator SETTINGS ARRIVALS RUN RESULT
 
 It prints a line `ready`, takes the run's start as a UNIX time from standard input, and from then on prints a
-line of progress in JSON twice a second. SIGTERM ends it early. RESULT then holds, for each event: how late it
+line of progress in JSON twice a second. SIGTERM ends it early. RESULT then holds, for each event: when it
 left, and when the broker confirmed it.
 
-It accounts for itself: `behind_s` is lateness while the broker took everything, so the generator's own fault;
-`blocked_s` is time spent waiting for the broker to take more.
+It accounts for itself: `late_s` is how late an event left, `blocked_s` how long it waited for the broker to
+take more.
 """
 
 import asyncio

@@ -43,6 +43,11 @@ class Knee(msgspec.Struct, frozen=True, kw_only=True):
     bound: bool
     steps: list[Step]
 
+    @property
+    def is_higher(self) -> bool:
+        """Whether every step was sustained, so that the knee is above what the ramp reached."""
+        return bool(self.steps) and not self.bound
+
 
 def held_up_to(steps: list[Step]) -> int:
     """Return how many steps there are up to the last one that was kept, before one that the pipeline broke.
@@ -71,8 +76,10 @@ def step_of(phase: PhaseFigures, ramp: Ramp) -> Step:
         for name, lag in phase.lag_s.items()
         if lag > ramp.lag_s_max
     ]
-    if latency is None or latency.p99_ms > ramp.p99_ms_max:
-        broken.append(f"{ramp.p99_of} p99 {latency.p99_ms if latency else 0:,.0f} ms")
+    if latency is None or not latency.count:
+        broken.append(f"{ramp.p99_of}: none came")
+    elif latency.p99_ms > ramp.p99_ms_max:
+        broken.append(f"{ramp.p99_of} p99 {latency.p99_ms:,.0f} ms")
     if is_generators_fault(phase, os.cpu_count() or 1):
         broken.append(f"{_GENERATOR} by {phase.late_p99_ms:,.0f} ms itself")
     return Step(

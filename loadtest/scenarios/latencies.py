@@ -106,6 +106,11 @@ def spread_of(values: list[float | None]) -> float | None:
 
 
 def figures_of(latencies: Mapping[str, Latency]) -> dict[str, float]:
-    """Return flat figures: `committed.p99_ms` and so on."""
+    """Return flat figures: `committed.p99_ms` and so on. Of what never came there is a count, and no time."""
     names = [name for name in Latency.__struct_fields__ if name != "histogram"]
-    return {f"{kind}.{name}": getattr(found, name) for kind, found in latencies.items() for name in names}
+    return {
+        f"{kind}.{name}": getattr(found, name)
+        for kind, found in latencies.items()
+        for name in names
+        if found.count or not name.endswith("_ms")
+    }

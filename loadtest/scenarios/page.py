@@ -163,7 +163,7 @@ def _knee(report: Report) -> str:
     ]
     of = escape(report.scenario.ramp.p99_of if report.scenario.ramp else "")
     heads = ("step", "open: orders, s", "SMS, s", "mails, s", f"{of} p99, ms", "")
-    note = "" if report.knee.bound else "<p>No step broke: the knee is higher than this ramp goes.</p>"
+    note = "<p>No step broke: the knee is higher than this ramp goes.</p>" if report.knee.is_higher else ""
     return f"<h2>Knee: {report.knee.orders_per_s:,.0f} orders a second</h2>{note}{_table(heads, rows)}"
 
 

@@ -194,7 +194,7 @@ def _invalid(seen: Observation, phases: list[PhaseFigures], knee: Knee | None) -
         for phase in counted
         if is_generators_fault(phase, os.cpu_count() or 1) and not _was_blocked(seen)
     ]
-    if not counted and knee is None:
+    if not any(phase.measured for phase in phases):
         found.append("no measured phase was reached")
     return found
 

@@ -1,5 +1,6 @@
 """What a load test is made of. A scenario is data: phases of load, faults while they last, thresholds."""
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -221,7 +222,13 @@ def stretched(scenario: Scenario, *, rate_per_s: float | None, seconds: float | 
 
 
 def checked(scenario: Scenario) -> Scenario:
-    """Return the scenario. Raises LoadTestError for rates, lengths and shards that make no sense."""
+    """Return the scenario. Raises LoadTestError for rates, lengths, shards, names, bounds without sense."""
+    names = Counter(phase.name for phase in scenario.phases)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise LoadTestError(f"{twice[0]}: two phases have this name, which their figures go by")
+    for threshold in scenario.thresholds:
+        if (threshold.at_most is None) == (threshold.at_least is None):
+            raise LoadTestError(f"threshold of {threshold.figure}: give one of at_most and at_least")
     if scenario.idle_shards >= scenario.shards:
         raise LoadTestError(
             f"{scenario.idle_shards} of {scenario.shards} shards idle: at least one has to own slots at first"

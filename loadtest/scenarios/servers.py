@@ -10,6 +10,8 @@ from pipeline.storage.node import Node
 _TIMEOUT_S = 2.0
 _CLOCK_TRIES = 5
 _RUNNING = "CPU"
+AWAY = "away"
+"""Among what is waited for: how many primaries did not answer."""
 # What each session of the application does at this moment. Our own looks are left out.
 _WAITS = """
 SELECT coalesce(wait_event_type || ':' || wait_event, $1) AS wait, count(*) AS sessions
@@ -21,7 +23,10 @@ _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
 async def waits(cluster: Cluster) -> Counter[str]:
-    """Return how many sessions wait for what, over all primaries that answer. `CPU`: they run."""
+    """Return how many sessions wait for what, over all primaries that answer. `CPU`: they run.
+
+    `AWAY`: how many did not answer.
+    """
     found: Counter[str] = Counter()
     for shard in cluster:
         try:
@@ -29,7 +34,7 @@ async def waits(cluster: Cluster) -> Counter[str]:
                 for row in await connection.fetch(_WAITS, _RUNNING, timeout=_TIMEOUT_S):
                     found[row["wait"]] += row["sessions"]
         except PostorderError:
-            found["away"] += 1
+            found[AWAY] += 1
     return found
 
 

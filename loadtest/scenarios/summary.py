@@ -21,7 +21,7 @@ def print_summary(report: Report, console: Console) -> None:
             f"knee: {knee.orders_per_s:,.0f} orders/s, {knee.events_per_s:,.0f} events/s; a minute: "
             f"{knee.orders_per_min:,.0f} orders, {knee.invoices_per_min:,.0f} invoices, "
             f"{knee.sms_per_min:,.0f} SMS, {knee.mails_per_min:,.0f} mails"
-            f"{'' if knee.bound else ' (no step broke)'}",
+            f"{' (no step broke)' if knee.is_higher else ''}",
             highlight=False,
         )
     peaks = report.peaks

@@ -4,7 +4,7 @@ import re
 
 from loadtest.scenarios.scenario import LoadTestError, Threshold
 
-_FORM = re.compile(r"\A(?P<figure>[\w .-]+?)\s*(?P<bound><=|>=)\s*(?P<value>[0-9][0-9_]*(\.[0-9]+)?)\Z")
+_FORM = re.compile(r"\A(?P<figure>[\w .-]+?)\s*(?P<bound><=|>=)\s*(?P<value>[0-9]+(_[0-9]+)*(\.[0-9]+)?)\Z")
 
 
 def threshold_of(text: str) -> Threshold:

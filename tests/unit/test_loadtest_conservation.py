@@ -87,6 +87,8 @@ def test_what_was_not_confirmed_may_be_there_or_not() -> None:
     assert found(unsure).problems() == []
     assert found(unsure, stored=154, orders=97).problems() == []
     assert found(unsure, stored=153, orders=96).problems()
+    assert found(unsure, duplicates=3).problems() == []
+    assert found(unsure, duplicates=1).problems()
 
 
 def test_what_is_not_sent_may_stay_open() -> None:

@@ -18,6 +18,7 @@ from loadtest.scenarios.scenario import (
     LoadTestError,
     Part,
     PartHeld,
+    Phase,
     Scenario,
     StandInFault,
     Threshold,
@@ -103,6 +104,19 @@ def test_shards_that_are_all_idle_are_refused() -> None:
         stretched(idle, rate_per_s=None, seconds=None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"phases": (Phase(name="noon", seconds=1), Phase(name="noon", seconds=2))}, "noon: two phases"),
+        ({"thresholds": (Threshold(figure="noon.p99_ms"),)}, "threshold of noon.p99_ms: give one"),
+        ({"thresholds": (Threshold(figure="a", at_most=1, at_least=1),)}, "threshold of a: give one"),
+    ],
+)
+def test_figures_of_one_name_and_bounds_that_are_none_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(LoadTestError, match=said):
+        checked(msgspec.structs.replace(scenario_named("steady"), **changes))
+
+
 def test_stretching_keeps_the_proportions() -> None:
     burst = stretched(scenario_named("burst"), rate_per_s=10, seconds=30)
     assert burst.seconds == pytest.approx(30)
@@ -135,7 +149,7 @@ def test_thresholds_of_a_command_line() -> None:
     assert threshold_of(" a.sms owed to claimed.p50_ms >= 1.5") == Threshold(
         figure="a.sms owed to claimed.p50_ms", at_least=1.5
     )
-    for wrong in ("", "a<5", "a<=", "<=5", "a<=b", "a<=-1", "a==5"):
+    for wrong in ("", "a<5", "a<=", "<=5", "a<=b", "a<=-1", "a==5", "a<=5_", "a<=1__0"):
         with pytest.raises(LoadTestError, match="must be FIGURE"):
             threshold_of(wrong)
 
