@@ -106,9 +106,10 @@ class AuditLog:
         try:
             await self._add(entry)
         except BaseException as error:  # a cancellation too: it may be written, and may not
-            action, why = str(begun.action_id), str(error) or type(error).__name__
+            is_ours, action = isinstance(error, PostorderError), str(begun.action_id)
+            why = str(error) if is_ours else type(error).__name__  # others' texts may quote values
             log.error("audit.outcome_unwritten", action=action, what=begun.what, error=why)
-            if not isinstance(error, PostorderError):
+            if not is_ours:
                 raise
 
     async def _add(self, entry: AuditEntry) -> None:

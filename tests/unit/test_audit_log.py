@@ -68,3 +68,11 @@ async def test_one_that_was_broken_off_while_it_was_written_is_logged_too() -> N
         with pytest.raises(asyncio.CancelledError):
             await acting
     assert unwritten(logs, table) == ["CancelledError"]
+
+
+async def test_nothing_is_quoted_of_a_defect() -> None:
+    table = Table(ValueError("no such limit: anna@shop.example"))
+    with capture_logs() as logs, pytest.raises(ValueError, match="anna"):
+        async with log_on(table).action("ada", "limits.set", "x"):
+            pass
+    assert unwritten(logs, table) == ["ValueError"]
