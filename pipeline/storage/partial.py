@@ -26,12 +26,12 @@ async def within(timeout_s: float, asking: Awaitable[T]) -> T:
     off. Raises TimeoutError.
     """
     task = asyncio.ensure_future(asking)
+    task.add_done_callback(_forget)
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     finally:
         if not task.done():
             _given_up.add(task)
-            task.add_done_callback(_forget)
             task.cancel()
     if not task.done():
         raise TimeoutError
@@ -41,7 +41,7 @@ async def within(timeout_s: float, asking: Awaitable[T]) -> T:
 def _forget(task: asyncio.Future[Any]) -> None:
     _given_up.discard(task)
     if not task.cancelled():
-        task.exception()  # nobody asks any more
+        task.exception()  # nobody may ask any more
 
 
 class Partial(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Answers that are waited for no longer than said, whatever their end takes."""
 
 import asyncio
+import gc
 
 import pytest
 from structlog.testing import capture_logs
@@ -51,6 +52,27 @@ async def test_who_is_broken_off_himself_does_not_wait_either() -> None:
         assert not hung.ended.is_set()
         hung.go_on.set()
         await hung.ended.wait()
+
+
+async def test_an_error_that_comes_with_the_breaking_off_is_no_complaint() -> None:
+    go_on, complaints = asyncio.Event(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+
+    async def fail() -> int:
+        await go_on.wait()
+        raise StorageUnavailableError("gone")
+
+    waiting = asyncio.create_task(within(60, fail()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.sleep(0)  # it has failed, and who waits has not heard of it
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+    del waiting
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_shard_that_hangs_is_named_and_hides_no_answer() -> None:
