@@ -56,7 +56,7 @@ def make_plan(demand: Demand, costs: CostVector, given: Assumptions, layout: Lay
         sending=sending,
         prefetch=prefetch_for(demand, given, found),
         skew=max_to_mean(found.machines.shards // found.installations),
-        drain=drain(demand, costs, found.machines.busiest_share),
+        drain=drain(demand, costs, max(found.machines.busiest_share, found.thread_share)),
         traffic=traffic,
         money=money_for(demand, given, found.machines.total, sending.sms),
         problems=[*_sending_problems(sending.sms, sending.mail, given), *_traffic_problems(traffic, given)],

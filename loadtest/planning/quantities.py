@@ -5,7 +5,10 @@ import re
 
 from pipeline.errors import SettingsError
 
-_NUMBER = re.compile(r"\s*([0-9]+(?:[._,][0-9]+)*(?:[eE][0-9]+)?)\s*([A-Za-zµ%/]*)\s*\Z")
+# A comma stands before three digits only: whoever writes 1,5TB does not mean 15.
+_NUMBER = re.compile(
+    r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*)(?:\.[0-9]+)?(?:[eE][0-9]+)?)\s*([A-Za-zµ%/]*)\s*\Z"
+)
 _SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _RATES = {"": 1.0, "/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600, "/d": 1 / 86_400}
 _BYTES = {
@@ -54,11 +57,7 @@ def _parts(option: str, text: str, wanted: str) -> tuple[float, str]:
     found = _NUMBER.match(text)
     if found is None:
         raise SettingsError([f"{option}: must be {wanted}, not {text!r}"])
-    digits = found[1].replace("_", "").replace(",", "")
-    try:
-        return float(digits), found[2]
-    except ValueError:
-        raise SettingsError([f"{option}: must be {wanted}, not {text!r}"]) from None
+    return float(found[1].replace("_", "").replace(",", "")), found[2]
 
 
 def _above_zero(option: str, text: str, value: float) -> float:

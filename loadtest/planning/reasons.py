@@ -42,14 +42,15 @@ def _machine_lines(plan: Plan, sizing: Sizing, given: Assumptions) -> list[Line]
     busy = sum(sizing.cores.values())
     if plan.layout is Layout.SPLIT:
         return [Line(f"machines: {role}", f"{count:,}", kind) for role, count in machines.by_role.items()]
-    planned = given.utilisation.planned_share
-    by_cpu = math.ceil(busy / (machine.cores * planned))
-    if machines.total > max(machines.shards, by_cpu):
-        why = f"as many as keep a message ({given.broker.quorum})"
-    elif machines.total > by_cpu:
-        why = "one for each shard"
-    else:
+    planned, keeping = given.utilisation.planned_share, given.broker.quorum
+    if machines.total <= math.ceil(busy / (machine.cores * planned)):
         why = f"CPU: {busy:,.1f} cores busy, {planned:.0%} planned"
+    elif machines.total == machines.shards:
+        why = "one for each shard"
+    elif machines.total == max(keeping, given.postgresql.copies):
+        why = f"as many as keep a message ({keeping})" if machines.total == keeping else "one for each copy"
+    else:
+        why = f"CPU: {busy:,.1f} cores busy, below {planned:.0%} for the p99 and a lost shard"
     at = f"{machines.busiest_share:.0%} busy"
     return [Line("machines", f"{machines.total:,}", f"{why}; {kind}; the busiest is {at}")]
 

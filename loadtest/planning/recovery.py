@@ -65,7 +65,10 @@ def shard_down(
 
 
 def drain(demand: Demand, costs: CostVector, busy_share: float) -> Drain:
-    """Return how long a backlog of `demand.backlog_s` takes, all machines up."""
+    """Return how long a backlog of `demand.backlog_s` takes, all machines up.
+
+    `busy_share`: under the load alone, of what is busiest: a machine, or the thread of a consumer.
+    """
     backlog = demand.events_per_s * demand.backlog_s
     spare = demand.events_per_s * (costs.saturation_share.value / busy_share - 1)
     return Drain(backlog_events=backlog, events_s=backlog / spare if spare > 0 else math.inf)

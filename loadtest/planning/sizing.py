@@ -44,6 +44,11 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     p99_s: float
     down: ShardDown
 
+    @property
+    def thread_share(self) -> float:
+        """How busy the one thread of each consumer is."""
+        return self.cores[Part.CONSUMERS] / (self.consumers * self.installations)
+
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """Why one way does not serve the demand. The most telling has the highest `rank`."""

@@ -16,6 +16,7 @@ from pipeline.errors import SettingsError
         ("2.5k/h", 2500 / 3600),
         ("1_000", 1000.0),
         ("1,000/s", 1000.0),
+        ("1,234,567.5", 1_234_567.5),
         (" 7 /s", 7.0),
         ("1e3", 1000.0),
     ],
@@ -71,6 +72,11 @@ def test_what_is_no_number_is_refused_in_one_line(parse, text: str) -> None:
         (share_of, "1.01"),
         (share_of, "130%"),
         (share_of, "1s"),
+        (rate_of, "1,5k/s"),
+        (rate_of, "1_"),
+        (bytes_of, "1,5TB"),
+        (bytes_of, "1,4500GB"),
+        (seconds_of, "0,5s"),
     ],
 )
 def test_zero_missing_and_wrong_units_are_refused(parse, text: str) -> None:
