@@ -120,14 +120,15 @@ class Node:
             return await self._connector.connect()
 
     async def close(self) -> None:
-        """Close the pool; connections still in use after the time-out are cut."""
+        """Close the pool; connections still in use after the time-out are cut. Raises nothing."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
         try:
-            async with asyncio.timeout(self._settings.command_timeout_s):
-                await pool.close()
-        except TimeoutError:
+            with translated(self.name):
+                async with asyncio.timeout(self._settings.command_timeout_s):
+                    await pool.close()
+        except PostorderError:  # it took too long, or the server went away in the middle of it
             pool.terminate()
 
     @asynccontextmanager
