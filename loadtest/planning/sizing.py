@@ -216,6 +216,7 @@ def _led_to_by(asked: Asked, installations: int, busy_max: float, batch: float) 
 
 def _too_few_slots(given: Assumptions, installations: int) -> str:
     return (
-        f"the 4096 slots of {installations} installations cannot be spread over the shards needed with at "
-        f"most {given.utilisation.skew_max:g} times the mean on one"
+        f"installations needed: {installations}, whose 4096 slots each cannot be spread over the shards they "
+        f"need with at most {given.utilisation.skew_max:g} times the mean on one: take machines with more disk "
+        "or cores, or hold less data"
     )

@@ -33,7 +33,8 @@ def history_of_file(path: Path) -> list[datetime]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise LoadTestError(f"{path}: cannot be read: {type(error).__name__}") from error
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise LoadTestError(f"{path}: cannot be read: {why}") from error
     found = []
     for number, line in enumerate(lines, start=1):
         text = line.partition(",")[0].strip()
