@@ -217,6 +217,6 @@ def _led_to_by(asked: Asked, installations: int, busy_max: float, batch: float) 
 def _too_few_slots(given: Assumptions, installations: int) -> str:
     return (
         f"installations needed: {installations}, whose 4096 slots each cannot be spread over the shards they "
-        f"need with at most {given.utilisation.skew_max:g} times the mean on one: take machines with more disk "
-        "or cores, or hold less data"
+        f"need with at most {given.utilisation.skew_max:g} times the mean on one: take machines with more "
+        "disk or cores, or hold less data"
     )
