@@ -65,7 +65,7 @@ bench-traces: setup ## what traces cost, 6 minutes; writes var/bench/traces.json
 loadtest: setup ## one load-test scenario (ARGS="steady"; `postorder loadtest list`); writes var/loadtest/
 	@$(BIN)/postorder loadtest run $(or $(ARGS),steady)
 
-loadtest-all: setup ## every load-test scenario but the soak, 40 minutes; writes var/loadtest/
+loadtest-all: setup ## every load-test scenario but the soak, half an hour; writes var/loadtest/
 	@status=0; for name in steady burst replay ramp-to-knee ramp-intake drain-sending drain-intake \
 	  slow-provider provider-outage shard-down reshard allocator allocator-provider; do \
 	  $(BIN)/postorder loadtest run $$name $(ARGS) || status=1; done; exit $$status

@@ -168,7 +168,8 @@ _ALL = (
         name="replay",
         purpose="the orders of a real shop in the order and rhythm they came in, time compressed",
         rate_per_s=100,
-        phases=(Phase(name="replay", seconds=120),),
+        # CDNOW's 69,659 orders in six minutes: 193/s on average, 900/s in its first minute and a half.
+        phases=(Phase(name="replay", seconds=360),),
         settings=_NO_WAITING,
         history=True,
         thresholds=(_committed("replay", 500),),
