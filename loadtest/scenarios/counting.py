@@ -14,7 +14,7 @@ from loadtest.scenarios.observation import Observation, Span, published_of
 from loadtest.scenarios.readiness import Opened
 from loadtest.scenarios.samples import Sample
 from loadtest.scenarios.scenario import LoadTestError, Scenario
-from loadtest.scenarios.servers import clock_offset_s
+from loadtest.scenarios.servers import clock_lead_s, clock_offset_s
 from loadtest.scenarios.sightings import Sightings
 from loadtest.scenarios.target import Target
 
@@ -33,6 +33,7 @@ class Counting:
         self._orders = len(arrivals.order_times())
         self._before: Status | None = None
         self._clock_error_s = 0.0
+        self._clock_lead_s = clock_lead_s()
         self._failures: list[str] = []
 
     async def begin(self) -> None:
@@ -106,6 +107,7 @@ class Counting:
             clock_error_s=self._clock_error_s,
             interrupted=interrupted,
             failures=[*self._failures, *self._opened.parts.failures()],
+            clock_step_s=clock_lead_s() - self._clock_lead_s,
         )
 
     async def _accepted(self, found: Traces) -> tuple[Floats | None, Floats | None, str]:

@@ -24,6 +24,7 @@ class Observation(NamedTuple):
     """A run. `sms_at`, `mail_at`: UNIX times of acceptance by order number, NaN: none; None: none go out.
 
     `source`: who said when messages were accepted. `clock_error_s`: of the servers' clocks, at most.
+    `clock_step_s`: by how much this machine's was set while the run went on.
     """
 
     scenario: Scenario
@@ -40,6 +41,7 @@ class Observation(NamedTuple):
     clock_error_s: float
     interrupted: bool
     failures: list[str]
+    clock_step_s: float = 0.0
 
     @property
     def planned_orders_s(self) -> Floats:

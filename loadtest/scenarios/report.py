@@ -27,11 +27,12 @@ from loadtest.scenarios.latencies import percentiles_over_time
 from loadtest.scenarios.limits import ComponentLimit, component_limits
 from loadtest.scenarios.observation import Observation
 from loadtest.scenarios.samples import Sample
-from loadtest.scenarios.scenario import LoadTestError, Scenario
+from loadtest.scenarios.scenario import LoadTestError, Scenario, Threshold
 
 FORMAT = "postorder-loadtest-1"
 _POINTS_MAX = 240
 _BEHIND_SHARE = 0.5
+_CLOCK_STEP_MAX_S = 0.05
 
 
 class ReportError(LoadTestError):
@@ -143,15 +144,7 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
         generator_blocked_s=round(seen.sent.blocked_s, 3),
         conservation=seen.conservation,
         problems=[*seen.conservation.problems(), *seen.failures],
-        thresholds=[
-            Kept(
-                figure=each.figure,
-                wanted=each.wanted,
-                measured=figures.get(each.figure),
-                kept=each.keeps(figures.get(each.figure)),
-            )
-            for each in scenario.thresholds
-        ],
+        thresholds=[_kept(each, figures.get(each.figure)) for each in scenario.thresholds],
         bottleneck=bottleneck_of(judged, seen.samples, many=scenario.allocated) if judged else None,
         knee=knee,
         drained=drained,
@@ -162,6 +155,15 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
         over_time=_over_time(seen),
         figures=figures,
         samples=seen.samples,
+    )
+
+
+def _kept(threshold: Threshold, measured: float | None) -> Kept:
+    return Kept(
+        figure=threshold.figure,
+        wanted=threshold.wanted,
+        measured=measured,
+        kept=threshold.keeps(measured),
     )
 
 
@@ -196,6 +198,8 @@ def _invalid(seen: Observation, phases: list[PhaseFigures], knee: Knee | None) -
     ]
     if not any(phase.measured for phase in phases):
         found.append("no measured phase was reached")
+    if abs(seen.clock_step_s) > _CLOCK_STEP_MAX_S:
+        found.append(f"this machine's clock was set by {seen.clock_step_s:+,.2f} s meanwhile: times go by it")
     return found
 
 

@@ -1,5 +1,6 @@
 """Runs in which hardly anything happened, or nothing: no verdict is better than what was seen."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from load_runs import STEADY, observed, reported
 
+from loadtest.scenarios import servers
 from loadtest.scenarios.arrivals import plan
 from loadtest.scenarios.compare import compare
 from loadtest.scenarios.figures import peaks_of
@@ -56,6 +58,17 @@ def test_a_ramp_that_ends_before_its_first_step_has_measured_nothing() -> None:
     assert report.invalid_because == ["no measured phase was reached"]
     assert verdict_of(report)[0] is False
     assert "No step broke" not in page_of(report)
+
+
+def test_a_run_during_which_the_clock_was_set_is_not_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, now = servers.clock_lead_s(), time.time
+    assert servers.clock_lead_s() - before == pytest.approx(0, abs=0.02)
+    monkeypatch.setattr(time, "time", lambda: now() - 3.0)
+    step_s = servers.clock_lead_s() - before
+    assert step_s == pytest.approx(-3, abs=0.02)
+    [why] = reported(observed(clock_step_s=step_s)).invalid_because
+    assert "clock was set by -3.00 s" in why
+    assert reported(observed(clock_step_s=0.01)).valid
 
 
 class Nobody:
