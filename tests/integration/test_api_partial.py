@@ -129,10 +129,10 @@ async def test_they_are_waited_for_no_longer_than_an_answer_may_take(bench: Benc
 
 
 @asynccontextmanager
-async def moving(bench: Bench) -> AsyncIterator[None]:
-    """Have the first shard know of slots that go to the second."""
+async def moving(bench: Bench, target: str = "shard1") -> AsyncIterator[None]:
+    """Have the first shard know of slots that go to another."""
     slots = bench.cluster.shard_map.slots_of("shard0")[:3]
-    move = Move(move_id=uuid4(), source="shard0", target="shard1", slots=slots, started_at=datetime.now(UTC))
+    move = Move(move_id=uuid4(), source="shard0", target=target, slots=slots, started_at=datetime.now(UTC))
     await MoveTable(bench.cluster["shard0"].primary).register([move], bench.cluster.shard_map.epoch)
     try:
         yield
@@ -165,6 +165,16 @@ async def test_shards_and_moves_are_shown_without_the_one_that_is_away(api: Api,
     assert [one["is_reachable"] for one in overview["shards"]] == [True, False]
     assert [one["moved"] for one in overview["moves"]] == [None]
     assert [one["about"] for one in overview["problems"]] == ["shard1"]
+
+
+async def test_a_move_to_a_shard_that_is_being_added_is_shown(api: Api, bench: Bench) -> None:
+    """Until the first slots are its own no map names it, and a process that runs does not know it."""
+    async with moving(bench, target="shard2"):
+        views = msgspec.convert(await api.get("/v1/shards"), Views)
+        overview = await api.get("/v1/overview")
+    assert [(one.target, one.slots, one.moved) for one in views.moves] == [("shard2", 3, None)]
+    assert [(one["target"], one["moved"]) for one in overview["moves"]] == [("shard2", None)]
+    assert (views.away, overview["problems"]) == ({}, [])
 
 
 async def test_when_none_answers_it_says_so(api: Api, bench: Bench) -> None:
