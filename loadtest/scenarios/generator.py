@@ -38,7 +38,6 @@ _TICK_S = 0.001
 _NICE = -10  # only root may
 _SETTLE_TIMEOUT_S = 60.0
 _REFUSED = float("inf")
-_BLOCKED_S = 0.0005  # a publish that takes longer than this waited for the broker
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +58,11 @@ class TimedPublisher(LeanPublisher):
         super().__init__(settings, "loadtest", WINDOW)
         self.confirmed_at = np.full(messages + 1, np.nan)
         self._lowest = 1
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the next message waits for the broker: it has to confirm, or to read, some before."""
+        return not (self._room.is_set() and self.can_write)
 
     def on_confirm(self, tag: int, *, multiple: bool, confirmed: bool) -> None:
         """Take the broker's answer, and the time of it."""
@@ -133,11 +137,12 @@ class Generator:
             with_phone=bool(arrivals.with_phone[order]),
             with_address=bool(arrivals.with_address[order]),
         )
-        before = time.time()
+        # What a publish takes besides is ours: a busy machine that lets us wait is no broker that blocks.
+        blocked_at = time.time() if self._publisher.is_blocked else None
         await self._publisher.publish(self._routes[kind], self._properties, body)
         self._sent_at[number] = now = time.time()
-        if now - before > _BLOCKED_S:
-            self.blocked_s += now - before
+        if blocked_at is not None:
+            self.blocked_s += now - blocked_at
         self.sent += 1
 
     async def _report(self) -> None:

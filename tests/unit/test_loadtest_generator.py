@@ -1,14 +1,18 @@
 """The generator notes when each message was confirmed, and a scenario's documentation can be run."""
 
+import asyncio
 import io
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from load_runs import STEADY, observed, reported
 from rich.console import Console
 
-from loadtest.scenarios.generator import TimedPublisher
+from loadtest.scenarios.arrivals import plan
+from loadtest.scenarios.generator import Generator, TimedPublisher
 from loadtest.scenarios.progress import ConsoleAudience
 from loadtest.scenarios.scenario import checked, scenario_of_file
 from loadtest.scenarios.summary import print_summary
@@ -36,6 +40,36 @@ def test_each_confirm_is_noted_once_whatever_order_they_come_in() -> None:
     assert confirmed(publisher) == [1, 2, 3, 4, 5, 6, 8]  # what was refused stays so
     assert publisher.confirmed == 7
     assert publisher.refused == 1
+
+
+class Line:
+    """A connection that takes what is written, in its own time."""
+
+    def __init__(self, takes_s: float) -> None:
+        self._takes_s = takes_s
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def send(self, frames: bytes) -> None:
+        assert frames
+        time.sleep(self._takes_s)
+
+
+async def test_only_a_wait_for_the_broker_is_one() -> None:
+    """A slow write is the generator's own, or its machine's; one that may not begin yet is the broker's."""
+    generator = Generator(AmqpSettings(), plan(STEADY), "0" * 8)
+    line: Any = Line(takes_s=0.005)
+    generator._publisher._protocol = line
+    for _ in range(3):
+        await generator._one()
+    assert generator.blocked_s == 0
+    for held, frees in ((line.writable, 0.03), (generator._publisher._room, 0.02)):
+        before = generator.blocked_s
+        held.clear()
+        asyncio.get_running_loop().call_later(frees, held.set)
+        await generator._one()
+        assert generator.blocked_s - before >= frees * 0.9
+    assert generator.sent == 5
 
 
 def test_the_scenario_in_the_documentation_is_one(tmp_path: Path) -> None:
