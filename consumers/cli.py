@@ -96,6 +96,11 @@ def main() -> None:
     except PostorderError as error:
         complain(str(error))
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # no file that somebody named
+            raise
+        complain(f"{error.filename}: {error.strerror}")
+        sys.exit(1)
 
 
 def complain(text: str) -> None:

@@ -54,6 +54,7 @@ def _warnings(first: Report, second: Report) -> list[str]:
     for name, report in (("first", first), ("second", second)):
         if not report.valid or report.interrupted:
             found.append(f"the {name} run is not valid")
+        found += [f"the {name} run did not add up: {problem}" for problem in report.problems]
     return found
 
 

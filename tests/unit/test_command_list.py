@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from consumers.cli import COMMANDS, app
+from consumers.cli import COMMANDS, app, main
 from consumers.lazy_group import ListedCommand
 
 WIDE = 500  # characters; no line of help is cut
@@ -53,6 +54,19 @@ def test_a_name_that_is_none_is_told_the_nearest() -> None:
     result = CliRunner().invoke(app, ["statsu"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert "No such command 'statsu'. Did you mean 'status'?" in result.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(
+        sys, "argv", ["postorder", "templates", "preview", "--out", str(tmp_path / "file/previews")]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"postorder: {tmp_path / 'file/previews'}: Not a directory\n"
 
 
 def test_help_of_a_command_names_the_program() -> None:

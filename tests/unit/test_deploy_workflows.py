@@ -80,6 +80,19 @@ def test_targets_and_files_that_are_named_exist() -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_a_release_has_bills_of_materials_and_no_known_hole() -> None:
+    release = "\n".join(text for name, text in scripts().items() if name.startswith("release/release/"))
+    for word in (
+        "pip-audit --strict",
+        "cyclonedx-py",
+        "postorder.cdx.json",
+        "--sbom=true",
+        "--provenance=mode=max",
+    ):
+        assert word in release, word
+    assert "pip-audit --strict" in scripts()["ci/audit/1"]
+
+
 def test_every_version_is_that_of_the_package() -> None:
     (kustomization,) = read_yaml((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
     assert [image["newTag"] for image in kustomization["images"]] == [VERSION]

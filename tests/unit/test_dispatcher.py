@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.backoff import Backoff
 from pipeline.clock import SystemClock
@@ -20,6 +21,7 @@ from pipeline.errors import (
 )
 from pipeline.notifications.dispatcher import Dispatcher
 from pipeline.notifications.provider import Accepted
+from pipeline.observability.correlation import correlation_id
 from pipeline.storage.outbox import Channel, Claim, InvoiceDocument, Kind, Receipt, State
 
 
@@ -199,6 +201,15 @@ async def test_a_mail_of_several_invoices_goes_without_one_that_cannot_be_had(
     mail = msgspec.structs.replace(claim(), kind=Kind.INVOICE_EMAIL, invoices=(invoice,) * invoices)
     found = await receipt(DocumentError("i-1", "gone"), mail)
     assert (found.state, left_out) == (state, ["i-1"] if state is State.PENDING else [])
+
+
+@pytest.mark.parametrize("error", [RejectedError("554", "no"), ZeroDivisionError()])
+async def test_a_line_about_a_message_has_the_ids_to_find_it_by(error: Exception) -> None:
+    with capture_logs() as logs:
+        await receipt(error)
+    assert [(line["effect_id"], line["correlation_id"]) for line in logs] == [
+        (UUID(int=1).hex, correlation_id("o-1"))
+    ]
 
 
 async def test_an_expired_message_is_not_sent() -> None:

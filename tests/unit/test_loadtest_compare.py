@@ -43,3 +43,12 @@ def test_runs_that_are_no_pair_are_told() -> None:
     assert any("second run is not valid" in warning for warning in found.warnings)
     ratio = next(one for one in found.ratios if one.figure == "steady.orders_per_s")
     assert (ratio.verdict, ratio.ratio) == ("worse", pytest.approx(0.5, rel=0.15))
+
+
+def test_what_did_not_come_was_not_quick() -> None:
+    seen = observed()
+    lost = reported(seen._replace(sms_at=np.full(len(seen.sms_at), np.nan), failures=["a part ended"]))
+    found = compare(reported(seen), lost)
+    verdict = {one.figure: one.verdict for one in found.ratios}
+    assert verdict["steady.sms_accepted.p99_ms"] == "only one has it"
+    assert found.warnings == ["the second run did not add up: a part ended"]

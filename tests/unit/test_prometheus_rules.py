@@ -29,9 +29,11 @@ def test_rules_do_what_their_tests_say(path: Path) -> None:
 def test_every_alert_is_tried_firing() -> None:
     tests = [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
     cases = [case for test in tests for case in test.get("alert_rule_test", ())]
-    fired = {case["alertname"] for case in cases if case["exp_alerts"]}
+    fired = {
+        (case["alertname"], alert["exp_labels"]["severity"]) for case in cases for alert in case["exp_alerts"]
+    }
     quiet = {case["alertname"] for case in cases if not case["exp_alerts"]}
-    assert fired == {alert["alert"] for alert in alerts()}
+    assert fired == {(alert["alert"], alert["labels"]["severity"]) for alert in alerts()}
     assert len(quiet) >= 6
 
 

@@ -23,6 +23,23 @@ class Accepting(Sender):
         return (await super().dispatch(claim))._replace(accepted_at=self.at)
 
 
+async def test_each_stage_of_a_message_is_timed_from_the_end_of_the_one_before() -> None:
+    """Owed, claimed 15 s later, accepted 40 s after it was owed; a second try is no first claim."""
+    claims = [claim(slot=0, created_at=OWED, age_s=15.0, attempt=attempt) for attempt in (1, 2)]
+
+    async def some(limit: int) -> list[Claim]:
+        return [claims.pop() for _ in range(min(limit, len(claims)))]
+
+    clock, metrics = VirtualClock(), Metrics()
+    running = relay(clock, Shard("a", some), sender=Accepting(40), metrics=metrics)
+    await running.start()
+    await clock.pass_by(1.0)
+    await settle()
+    await running.stop()
+    assert metrics.committed_to_claimed.under("order_sms").totals() == (1, 15)
+    assert metrics.claimed_to_accepted.under("order_sms").totals() == (2, 2 * 25)
+
+
 async def test_what_was_held_does_not_count_and_a_mail_counts_from_the_end_of_its_grace() -> None:
     due = {
         "held by a rule": (3600, True),
