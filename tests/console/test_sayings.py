@@ -1,6 +1,8 @@
 """What the console says is so, no more and no less: of limits, of what was done, of rings and allocators."""
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -23,7 +25,12 @@ async def answer(route: Route, status: int, body: Any) -> None:
 
 async def asked_to_publish(console: Console, status: int, body: Any) -> Locator:
     """Publish all three deliveries again, have the server answer with `body`, and return the dialog."""
-    await console.page.route("**/v1/quarantine/redrive", lambda route: answer(route, status, body))
+    return await asked_to_publish_by(console, lambda route: answer(route, status, body))
+
+
+async def asked_to_publish_by(console: Console, answering: Callable[[Route], Awaitable[None]]) -> Locator:
+    """Do the same where the answer is given by a function."""
+    await console.page.route("**/v1/quarantine/redrive", answering)
     quarantine = await console.go("quarantine")
     await expect(quarantine.locator("tbody tr")).to_have_count(3)
     for box in await quarantine.get_by_role("checkbox").all():
@@ -81,6 +88,25 @@ async def test_what_was_refused_was_not_done(console: Console, api: ScriptedApi)
     await console.sign_in(api.token)
     dialog = await asked_to_publish(console, 429, {"detail": "too many requests"})
     await expect(dialog.get_by_role("alert")).to_have_text("Not done: too many requests")
+
+
+async def test_who_leaves_the_dialog_hears_how_it_ended(console: Console, api: ScriptedApi) -> None:
+    """And a dialog that was opened meanwhile stays."""
+    await console.sign_in(api.token)
+    may_answer = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await may_answer.wait()
+        await answer(route, 503, {"detail": "too much is under way"})
+
+    dialog = await asked_to_publish_by(console, late)
+    await dialog.press("Escape")
+    await console.said("Publish again: under way.")
+    await console.page.get_by_role("button", name="Publish again").click()
+    may_answer.set()
+    await console.said("Publish again: It is not known whether this was done: too much is under way.")
+    await expect(dialog).to_be_visible()
+    await expect(dialog.get_by_role("alert")).to_be_empty()
 
 
 async def test_what_was_done_is_done_though_the_list_cannot_be_read_again(

@@ -9,20 +9,23 @@ export function confirmed({ title, about = [], fields = [], deed, isGrave = fals
   const wrong = el("p", { class: "wrong", role: "alert" });
   const yes = el("button", { type: "submit", class: isGrave ? "grave" : "deed" }, deed);
   const no = button("Cancel", () => dialog.close(), { class: "plain" });
+  let isRunning = false; // who closes the dialog meanwhile hears of the end in the page, and keeps the next dialog
   const who = el("p", { class: "soft" }, `You act as ${session.me.subject} (${session.me.access}); it goes on record.`);
   const submit = async (event) => {
     event.preventDefault();
-    yes.disabled = true;
+    yes.disabled = isRunning = true;
     setText(wrong, "");
     try {
       const told = await run(Object.fromEntries(new FormData(form)));
       say(told);
       await after().catch((error) => say(`${told} What is shown is from before: ${error.message}`));
-      dialog.close();
+      if (form.isConnected) dialog.close();
     } catch (error) {
-      setText(wrong, outcomeOf(error, look));
+      const outcome = outcomeOf(error, look);
+      if (form.isConnected) setText(wrong, outcome);
+      else say(`${deed}: ${outcome}`);
     }
-    yes.disabled = false;
+    yes.disabled = isRunning = false;
   };
   const form = el("form", { submit }, el("h2", { id: "dialog-title" }, title), about, fields, who, wrong,
     el("p", { class: "deeds" }, no, yes));
@@ -30,6 +33,7 @@ export function confirmed({ title, about = [], fields = [], deed, isGrave = fals
   const opener = document.activeElement;
   dialog.addEventListener("close", () => {
     dialog.replaceChildren();
+    if (isRunning) say(`${deed}: under way. What comes of it is said here.`);
     if (!opener.isConnected || opener.disabled) document.querySelector("main > section:not([hidden]) h2").focus();
   }, { once: true });
   dialog.showModal();

@@ -43,7 +43,8 @@ class DocumentFetcher:
         if _host(url) not in self._hosts:
             raise DocumentError(invoice.invoice_id, "its host is not in intake.document_hosts")
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
+            # One customer's cookies have no place in the next one's request.
+            self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar())
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status in _GONE:
