@@ -35,6 +35,7 @@ class Endpoint:
         self.losers: list[Attempt] = []
         self._opening: asyncio.Task[None] | None = None
         self._closed_until = 0.0
+        self._why_closed = ""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.node.name}, {len(self.pending)} pending, {len(self.losers)} losers)"
@@ -53,17 +54,16 @@ class Endpoint:
         """Open the pool if it is not. Raises StorageUnavailableError."""
         if self._opening is None:
             if time.monotonic() < self._closed_until:
-                raise StorageUnavailableError(
-                    f"{self.node.name} at {self.node.address}: could not be reached a moment ago"
-                )
+                raise StorageUnavailableError(self._why_closed)
             self._opening = asyncio.create_task(self.node.open(), name=f"open {self.node.name}")
         opening = self._opening
         try:
             await asyncio.shield(opening)
-        except PostorderError:
+        except PostorderError as error:
             if opening is self._opening:
                 self._opening = None
                 self._closed_until = time.monotonic() + _REOPEN_AFTER_S
+                self._why_closed = str(error)
             raise
 
     async def close(self) -> None:

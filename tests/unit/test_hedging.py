@@ -407,6 +407,6 @@ async def test_a_server_that_cannot_be_reached_is_not_tried_at_every_read() -> N
     one = endpoint("one")
     one.node.refuses = True
     for _ in range(3):
-        with pytest.raises(StorageUnavailableError):
+        with pytest.raises(StorageUnavailableError, match="one: connection refused"):
             await run(Contest([one], answering(one="1"), budget=HedgeBudget(1)))
     assert one.node.opened == 1
