@@ -20,17 +20,13 @@ from consumers.shards_plan_commands import (
     plan_app,
     print_json,
     quiet_settings,
+    slots_of_option,
 )
 from consumers.shards_report import ProgressLines, print_estimate, print_moves, print_show, shard_views
 from pipeline.errors import SettingsError
 from pipeline.observability.resharding_metrics import ReshardingMetrics
 from pipeline.resharding.metered import metered
-from pipeline.resharding.planning import (
-    parse_slots,
-    planned_add,
-    planned_move,
-    planned_remove,
-)
+from pipeline.resharding.planning import planned_add, planned_move, planned_remove
 from pipeline.resharding.progress import Report
 from pipeline.resharding.tally import Outcome
 from pipeline.resharding.throttle import Limits
@@ -125,7 +121,7 @@ def move(  # noqa: PLR0917  # as above
     config: ConfigOption = None,
 ) -> None:
     """Move chosen slots to another shard that owns some already."""
-    wanted = parse_slots(slots)
+    wanted = slots_of_option(slots)
     limits = Limits(lag_s_max=lag_s_max, pause_s_max=pause_s_max)
     _change(
         settings_from(config),

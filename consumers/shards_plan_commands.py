@@ -10,6 +10,7 @@ from rich.console import Console
 from consumers import resharding
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.shards_report import print_estimate
+from pipeline.errors import ReshardingError, SettingsError
 from pipeline.observability.logging import configure_logging
 from pipeline.resharding.planning import (
     Estimate,
@@ -49,8 +50,16 @@ def plan_move(
     config: ConfigOption = None,
 ) -> None:
     """Say what `shards move` would move."""
-    wanted = parse_slots(slots)
+    wanted = slots_of_option(slots)
     _show_plan(quiet_settings(config), lambda cluster: planned_move(cluster, wanted, to), as_json=as_json)
+
+
+def slots_of_option(text: str) -> list[int]:
+    """Return the slots of `--slots`. Raises SettingsError where there are no such slots."""
+    try:
+        return parse_slots(text)
+    except ReshardingError as error:
+        raise SettingsError([f"--slots: {error}"]) from error
 
 
 def _show_plan(settings: Settings, plan: resharding.Plan, *, as_json: bool) -> None:

@@ -7,8 +7,10 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from pipeline.errors import ReshardingError
+from consumers.cli import app
+from pipeline.errors import ReshardingError, SettingsError
 from pipeline.resharding.change import pieces
 from pipeline.resharding.planning import as_ranges, parse_slots
 from pipeline.resharding.throttle import Limits
@@ -34,6 +36,14 @@ def test_ranges_are_read_as_they_are_written(slots: set[int]) -> None:
 def test_what_is_no_range_of_slots_is_refused(text: str) -> None:
     with pytest.raises(ReshardingError):
         parse_slots(text)
+
+
+@pytest.mark.parametrize("command", [["shards", "move"], ["shards", "plan", "move"]])
+def test_slots_that_there_are_not_are_a_wrong_use(command: list[str]) -> None:
+    """A SettingsError ends a command with status 2."""
+    result = CliRunner().invoke(app, [*command, "--slots", "5000", "--to", "shard1"])
+    assert isinstance(result.exception, SettingsError)
+    assert str(result.exception) == "--slots: 5000: slots are 0 to 4095, the lower one first"
 
 
 @given(SLOTS, st.integers(0, 10**12), st.integers(1, 8))
