@@ -25,6 +25,7 @@ PublishEvents = Callable[[Sequence[Adapted]], Awaitable[None]]
 TakeTurn = Callable[[str], float]
 """Takes a turn of a vendor; returns 0, or in how many seconds there is one again."""
 
+_DETAIL_CHARS_MAX: Final = 300
 _UNREADABLE: Final = frozenset({Reason.MALFORMED_JSON, Reason.DUPLICATE_KEY})
 
 
@@ -63,10 +64,11 @@ def webhook_routes(
 
 def _events(webhook: Webhook, headers: Mapping[str, str], body: bytes) -> list[Adapted]:
     try:
-        events = webhook.events(headers, body)
+        taken = webhook.taken(headers, body)
     except EventError as error:
         log.warning("webhook.refused", vendor=webhook.name, reason=error.reason, detail=error.detail)
         raise Refused(_BAD_REQUEST if error.reason in _UNREADABLE else _NOT_TAKEN) from None
-    if not events:
-        log.info("webhook.ignored", vendor=webhook.name)
-    return events
+    if not taken.events:
+        why = taken.passed_over[0] if taken.passed_over else "it holds nothing"
+        log.info("webhook.ignored", vendor=webhook.name, detail=why[:_DETAIL_CHARS_MAX])
+    return taken.events

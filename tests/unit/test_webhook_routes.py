@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from public_site import BASE_URL, Site, running_site
+from structlog.testing import capture_logs
 from upstream_documents import sample, shopify_order, stripe_event
 from vendor_posts import JSON, SHOPIFY_BEFORE, SQUARE_BEFORE, STRIPE_BEFORE, shopify, square, stripe
 
@@ -138,6 +139,22 @@ async def test_a_kind_that_is_not_taken_is_answered_so_that_the_vendor_does_not_
         assert (await post(site, "shopify", shopify(topic="refunds/create"))).status == 204
         assert (await post(site, "stripe", stripe(stripe_event("customer.created")))).status == 204
         assert site.taken.events == []
+
+
+async def test_the_log_says_which_kind_was_not_taken_and_repeats_nothing_else() -> None:
+    topics = ["refunds/create", "ada@example.com", "x" * 500]
+    async with running_site() as site:
+        with capture_logs() as logs:
+            for topic in topics:
+                assert (await post(site, "shopify", shopify(topic=topic))).status == 204
+            assert (await post(site, "stripe", stripe(stripe_event("customer.created")))).status == 204
+    kind, address, long, stripe_kind = [line for line in logs if line["event"] == "webhook.ignored"]
+    assert kind["vendor"] == "shopify"
+    assert kind["detail"].endswith("and is refunds/create")
+    assert "customer.created" in stripe_kind["detail"]
+    for line, topic in ((address, topics[1]), (long, topics[2])):
+        assert topic not in line["detail"]
+        assert len(line["detail"]) <= 300
 
 
 @pytest.mark.parametrize(
