@@ -56,7 +56,10 @@ class EventError(PostorderError):
     """A delivery that is no valid event. It goes to quarantine with `reason`, never to the tables.
 
     `detail` says where in the document; it never quotes values, which may be personal data.
+    `correlation_id`: its order's, where the event was understood so far.
     """
+
+    correlation_id: str | None = None
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -16,6 +16,7 @@ from pipeline.events import CustomerEvent, Document, Event, InvoiceEvent, OrderE
 from pipeline.ingest.content_mode import STRUCTURED_TYPE
 from pipeline.ingest.decoder import Decoded
 from pipeline.ingest.delivery import UNDECODABLE_HEADER, Delivery
+from pipeline.observability.correlation import correlation_bytes
 from pipeline.sharding.router import Router
 from pipeline.sharding.slots import slot_of_digest
 from pipeline.storage.rows import AnyRow, CustomerRow, InvoiceRow, OrderRow, QuarantineRow
@@ -55,7 +56,11 @@ class EntryBuilder:
             return shard, _order_row(event, slot, digest[: _HASH_BYTES - 1], payload_hash)
         if isinstance(event, InvoiceEvent):
             shard, slot, digest = self._router.place(event.data.order_id)
-            return shard, self._invoice_row(event, slot, digest[: _HASH_BYTES - 1], payload_hash)
+            try:
+                return shard, self._invoice_row(event, slot, digest[: _HASH_BYTES - 1], payload_hash)
+            except EventError as error:
+                error.correlation_id = correlation_bytes(digest).hex()
+                raise
         shard, slot, _ = self._router.place(event.data.customer_id)
         return shard, _customer_row(event, slot, payload_hash)
 
@@ -63,7 +68,7 @@ class EntryBuilder:
         self, error: EventError, delivery: Delivery, member: bytes | None = None
     ) -> tuple[str, QuarantineRow]:
         """Return the shard and the row of what goes to quarantine: a delivery, or one member of a batch."""
-        row = quarantine_row(delivery, member, error.reason, error.detail)
+        row = quarantine_row(delivery, member, error.reason, error.detail, of_order=error.correlation_id)
         return self._router.shard_of(row.slot), row
 
     def _invoice_row(self, event: InvoiceEvent, slot: int, effect: bytes, payload_hash: bytes) -> InvoiceRow:
@@ -120,11 +125,18 @@ class EntryBuilder:
 
 
 def quarantine_row(
-    delivery: Delivery, member: bytes | None, reason: str, detail: str, *, slot: int | None = None
+    delivery: Delivery,
+    member: bytes | None,
+    reason: str,
+    detail: str,
+    *,
+    slot: int | None = None,
+    of_order: str | None = None,
 ) -> QuarantineRow:
     """Keep a delivery, or its member, byte for byte. The same one always gets the same id and slot.
 
-    `slot` is the order's where that is known: the row is written on the order's shard.
+    `slot` is the order's where that is known: the row is written on the order's shard. `of_order`: the
+    order's correlation id, likewise.
     """
     body = delivery.body if member is None else member
     content_type = delivery.content_type if member is None else STRUCTURED_TYPE
@@ -145,6 +157,7 @@ def quarantine_row(
         message_id=_storable(message_id),
         headers=headers.decode().replace("\\u0000", "\\ufffd"),
         body=body,
+        of_order=of_order,
     )
 
 

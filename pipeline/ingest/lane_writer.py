@@ -163,8 +163,7 @@ class LaneWriter:
         rows = [item.row for item in items]
 
         def refused(place: int, reason: str, detail: str) -> QuarantineRow:
-            item = items[place]
-            return quarantine_row(item.delivery, item.member, reason, detail, slot=item.row.slot)
+            return _quarantined(items[place], reason, detail)
 
         started = self._clock.monotonic()
         tries = 0
@@ -274,14 +273,14 @@ class LaneWriter:
             log.critical(
                 "event.unquarantinable",
                 shard=self.name,
-                quarantine_id=item.row.correlation,
                 reason=item.row.reason,
                 error=detail,
+                **item.row.log_ids,
             )
             await self._park([item], attempt=True)
             return
         self._metrics.quarantined.labels(reason).inc()
-        row = quarantine_row(item.delivery, item.member, reason, detail, slot=item.row.slot)
+        row = _quarantined(item, reason, detail)
         await self._settle(Batch([Item(row, item.delivery, item.member)], Trigger.FLUSH))
 
     async def _park_without_attempt(self, items: list[Item]) -> None:
@@ -309,3 +308,8 @@ class LaneWriter:
                 break
         self._metrics.parked.add(self.name, count=len(items))
         self._release(items)
+
+
+def _quarantined(item: Item, reason: str, detail: str) -> QuarantineRow:
+    row = item.row
+    return quarantine_row(item.delivery, item.member, reason, detail, slot=row.slot, of_order=row.correlation)

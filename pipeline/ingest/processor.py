@@ -106,10 +106,10 @@ class Processor:
         shard, row = self._entries.of_bad_event(error, delivery, member)
         log.warning(
             "event.quarantined",
-            quarantine_id=row.correlation,
             reason=error.reason,
             detail=error.detail,
             queue=delivery.queue,
+            **row.log_ids,
         )
         self._add(shard, Item(row, delivery, member))
 

@@ -98,7 +98,10 @@ class CustomerRow(msgspec.Struct, gc=False, eq=True):
 
 
 class QuarantineRow(msgspec.Struct, gc=False, eq=True):
-    """A delivery that is no valid event, byte for byte. `headers` is JSON text."""
+    """A delivery that is no valid event, byte for byte. `headers` is JSON text.
+
+    `of_order`: the correlation id of its order or customer, where that is known; it is not stored.
+    """
 
     slot: int
     quarantine_id: bytes
@@ -111,11 +114,18 @@ class QuarantineRow(msgspec.Struct, gc=False, eq=True):
     message_id: str | None
     headers: str
     body: bytes
+    of_order: str | None = None
 
     @property
     def correlation(self) -> str:
-        """Its own id: whose it is cannot be told."""
+        """Its own id: most often it cannot be told whose it is."""
         return self.quarantine_id.hex()
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """What its lines in the log name it by: its own id, and its order's where that is known."""
+        ids = {"quarantine_id": self.quarantine_id.hex()}
+        return ids if self.of_order is None else {**ids, "correlation_id": self.of_order}
 
 
 EventRow = OrderRow | InvoiceRow | CustomerRow

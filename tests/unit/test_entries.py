@@ -16,6 +16,7 @@ from pipeline.events import Reason
 from pipeline.ingest.decoder import Decoder
 from pipeline.ingest.delivery import Delivery
 from pipeline.ingest.entries import EntryBuilder, quarantine_row
+from pipeline.observability.correlation import correlation_id
 from pipeline.sharding.router import Router
 from pipeline.sharding.shard_map import ShardMap
 from pipeline.sharding.slots import slot_of
@@ -111,6 +112,7 @@ def test_a_document_that_is_no_good_has_a_reason(document: dict[str, str], reaso
     with pytest.raises(EventError) as caught:
         row_of(invoice_event("o-1", **document))
     assert caught.value.reason == reason
+    assert caught.value.correlation_id == correlation_id("o-1")
 
 
 def test_allowed_urls() -> None:
