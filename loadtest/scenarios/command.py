@@ -1,4 +1,4 @@
-"""`postorder loadtest list|run|compare|page|schema`."""
+"""`postorder loadtest SCENARIO|list|run|compare|page|schema`."""
 
 import asyncio
 import shlex
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.scenarios.catalogue import SCENARIOS, scenario_named
+from loadtest.scenarios.group import ScenarioGroup
 from loadtest.scenarios.scenario import LoadTestError, Scenario, scenario_of_file, stretched
 from loadtest.scenarios.thresholds import threshold_of
 from pipeline.errors import SettingsError
@@ -28,7 +29,10 @@ FOLDER = Path("var/loadtest")
 CACHE = Path("var/cache")
 
 loadtest_app = typer.Typer(
-    help="Load tests of the whole pipeline: scenarios, reports, comparisons.", no_args_is_help=True
+    cls=ScenarioGroup,
+    help="Load tests of the whole pipeline: scenarios, reports, comparisons.\n\n"
+    "A scenario's name, or FILE.toml, runs it: `loadtest steady` is `loadtest run steady`.",
+    no_args_is_help=True,
 )
 
 
