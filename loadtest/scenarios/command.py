@@ -73,6 +73,7 @@ def run(  # noqa: PLR0917  # typer's options, given by name
     """Run a scenario; write NAME.json and NAME.html. Exits 0 when it passed, 1 when not."""
     with _wrong_use():
         scenario = _scenario(name, rate, seconds, seed, threshold or [])
+        _check_thresholds(scenario, config)
         moments = _history(scenario, history, orders)
     console = Console(stderr=True)
     with _target(scenario, config, out, keep=keep, may_break=may_break, may_send=may_send) as target:
@@ -144,16 +145,24 @@ def _scenario(
     return scenario
 
 
+def _check_thresholds(scenario: Scenario, config: Path | None) -> None:
+    from loadtest.scenarios.figure_names import check_thresholds  # noqa: PLC0415  # as above
+    from loadtest.scenarios.target import shard_names  # noqa: PLC0415  # as above
+
+    check_thresholds(scenario, shard_names(scenario, config))
+
+
 def _history(scenario: Scenario, file: Path | None, orders: int | None) -> list[datetime]:
     if not scenario.history:
         if file is not None or orders is not None:
             raise LoadTestError(f"{scenario.name} replays no history: --history and --orders are of `replay`")
         return []
+    from loadtest.scenarios.arrivals import replayed  # noqa: PLC0415  # as above
     from loadtest.scenarios.histories import cdnow_history, history_of_file  # noqa: PLC0415  # as above
 
-    if file is None:
-        return cdnow_history(CACHE, orders)
-    return history_of_file(file)[:orders]
+    moments = cdnow_history(CACHE, orders) if file is None else history_of_file(file)[:orders]
+    replayed(moments, scenario.seconds)  # what cannot be replayed is refused before a stack starts
+    return moments
 
 
 @contextmanager
@@ -161,13 +170,17 @@ def _target(
     scenario: Scenario, config: Path | None, out: Path, *, keep: bool, may_break: bool, may_send: bool
 ) -> Iterator["Target"]:
     from consumers.stack_commands import say  # noqa: PLC0415  # as above
-    from loadtest.scenarios.target import own_stack, running_target  # noqa: PLC0415  # as above
+    from loadtest.scenarios.target import RefusedError, own_stack, running_target  # noqa: PLC0415  # as above
 
     if config is None:
         with own_stack(scenario, out / "stack", say, keep=keep) as target:
             yield target
     else:
-        yield running_target(config, scenario, may_break=may_break, may_send=may_send)
+        try:
+            target = running_target(config, scenario, may_break=may_break, may_send=may_send)
+        except RefusedError as error:
+            raise SettingsError([str(error)]) from error
+        yield target
 
 
 def _run(

@@ -19,7 +19,7 @@ from loadtest.scenarios.observation import Observation, Span
 from loadtest.scenarios.samples import Sample
 
 WINDOW_S = 5.0
-_BY_SHARD = ("committed", "sms_accepted", "mail_accepted")
+BY_SHARD = ("committed", "sms_accepted", "mail_accepted")
 _MB_PER_H_FROM_S = 300.0
 
 
@@ -126,7 +126,7 @@ def _latencies(
         if (found := latency_of(chosen)) is not None:
             yield name, found
     for place, shard in enumerate(seen.traces.shards):
-        for name in _BY_SHARD:
+        for name in BY_SHARD:
             of_shard = inside & (seen.traces.shard == place) & _is_owed(seen, name)
             chosen = ways[name][of_shard] if name in ways else np.zeros(0)
             if (found := latency_of(chosen)) is not None:

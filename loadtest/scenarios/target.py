@@ -23,6 +23,10 @@ Say = Callable[[str], None]
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+class RefusedError(LoadTestError):
+    """What was asked for had better not be done to this installation: wrong use."""
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """An installation. `stack`: the local stack it is, if so. `own`: we start its pipeline ourselves."""
 
@@ -39,10 +43,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return f"{kind}, {shards} {'shard' if shards == 1 else 'shards'}"
 
 
+def shard_names(scenario: Scenario, config: Path | None) -> list[str]:
+    """Return the shards of an installation; None: of a scenario's own stack. Raises SettingsError."""
+    if config is None:
+        return [f"shard{number}" for number in range(scenario.shards)]
+    return [shard.name for shard in load_settings(config).shards]
+
+
 @contextmanager
 def own_stack(scenario: Scenario, data_dir: Path, say: Say, *, keep: bool = False) -> Iterator[Target]:
     """Start a stack for a scenario, and take it down and delete it afterwards. Raises StackCommandError."""
-    shards = tuple(ShardConfig(name=f"shard{number}") for number in range(scenario.shards))
+    shards = tuple(ShardConfig(name=name) for name in shard_names(scenario, None))
     try:
         with in_one_line():
             stack = up(StackConfig(data_dir=data_dir, shards=shards), say)
@@ -68,7 +79,7 @@ async def prepare(target: Target, scenario: Scenario) -> None:
 
 
 def running_target(config: Path, scenario: Scenario, *, may_break: bool, may_send: bool) -> Target:
-    """Return an installation that runs. Raises LoadTestError for what it had better not be done to."""
+    """Return an installation that runs. Raises RefusedError, and LoadTestError when it does not run."""
     settings = load_settings(config)
     with in_one_line():
         stack = status(config.parent)
@@ -77,17 +88,17 @@ def running_target(config: Path, scenario: Scenario, *, may_break: bool, may_sen
     if stack is not None and stack.amqp_url.rpartition("@")[2] not in settings.amqp.url:
         stack = None  # the settings are of something else
     if scenario.destroys and not may_break:
-        raise LoadTestError(
+        raise RefusedError(
             f"{scenario.name} breaks things ({'; '.join(scenario.destroys)}): leave --config out to run it "
             "on a stack of its own, or give --may-break-this-installation"
         )
     if scenario.sends and not may_send and not _sends_to_stand_ins(settings):
-        raise LoadTestError(
+        raise RefusedError(
             f"{scenario.name} makes orders whose SMS and mails go out: sms.base_url and email.host of "
             f"{config} are not on this machine; leave --config out, or give --may-send-messages"
         )
     if stack is None and _needs_stack(scenario):
-        raise LoadTestError(
+        raise RefusedError(
             f"{scenario.name} needs servers and stand-ins it can command, and {config} is not of a local "
             "stack: leave --config out"
         )
