@@ -4,12 +4,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.reachable import reachable
+from consumers.tables import standard_output
 from pipeline.clock import SystemClock
 from pipeline.control.audit_log import AuditLog
 from pipeline.settings import Settings
@@ -29,7 +29,7 @@ def audit(
         for entry in found:
             typer.echo(msgspec.json.encode(entry))
     else:
-        Console().print(_table(found))
+        standard_output().print(_table(found))
 
 
 async def _entries(settings: Settings, limit: int, actor: str | None, what: str | None) -> list[AuditEntry]:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from consumers.audited import on_record, operator
 from consumers.command import ConfigOption, run_async, settings_from, tell_missing
 from consumers.effects import find_effect, list_effects, resolve_effect
+from consumers.tables import standard_output
 from consumers.timeline_report import effect_table, entries_of, print_entries, without_contacts
 from pipeline.errors import SettingsError
 from pipeline.storage.effect_desk import Effect, Wanted
@@ -46,7 +46,7 @@ def list_command(  # noqa: PLR0917  # each is an option
         for effect in found.effects:
             typer.echo(msgspec.json.encode(effect))
     else:
-        Console().print(effects_listed(found.effects))
+        standard_output().print(effects_listed(found.effects))
         if len(found.effects) == limit:
             typer.echo(f"there may be more than these {limit}: see --limit", err=True)
     tell_missing(found.missing)
@@ -66,7 +66,7 @@ def show(
         shown = {"effect": found.effect, "order": story.order, "entries": entries}
         typer.echo(msgspec.json.format(msgspec.json.encode(shown)))
         return
-    console = Console()
+    console = standard_output()
     console.print(effect_table(found.effect, story.order))
     print_entries(entries, console)
 

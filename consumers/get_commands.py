@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
-from rich.console import Console
 
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.get_report import (
@@ -18,6 +17,7 @@ from consumers.get_report import (
     print_order,
     served_line,
 )
+from consumers.tables import standard_output
 from pipeline.errors import SettingsError
 from pipeline.reading.consistency import Consistency, Mode, Token
 from pipeline.reading.order_reader import OrderReader
@@ -75,7 +75,7 @@ def order_command(  # noqa: PLR0917  # each is an option
     if as_json:
         _print_json(view, answer, ms)
     else:
-        print_order(view, Console())
+        print_order(view, standard_output())
         _print_served(answer, ms, consistency)
 
 
@@ -102,7 +102,7 @@ def invoice_command(  # noqa: PLR0917  # each is an option
     if as_json:
         _print_json(answer.value, answer, ms)
     else:
-        print_invoices(answer.value, Console())
+        print_invoices(answer.value, standard_output())
         _print_served(answer, ms, consistency)
 
 
@@ -129,7 +129,7 @@ def customer_command(  # noqa: PLR0917  # each is an option
     if as_json:
         _print_json(view, answer, ms)
     else:
-        print_customer(view, Console())
+        print_customer(view, standard_output())
         if view.more:
             typer.echo(f"there are more than these {limit}: see --limit", err=True)
         _print_served(answer, ms, consistency)

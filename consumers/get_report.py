@@ -5,6 +5,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from consumers.tables import facts, print_records
+from pipeline.adapters.currencies import minor_unit_digits
 from pipeline.reading.views import Customer, CustomerView, Invoice, Message, Order, OrderView, Served
 
 
@@ -50,6 +52,13 @@ def masked_address(address: str | None) -> str | None:
     return f"{first_letter(local) or ''}@{domain}"
 
 
+def money(total: str, currency: str) -> str:
+    """Return an amount with as many decimals as its currency has, and more only where they are not zeros."""
+    whole, _, fraction = total.partition(".")
+    fraction = fraction.rstrip("0").ljust(minor_unit_digits(currency) or 0, "0")
+    return f"{whole}.{fraction} {currency}" if fraction else f"{whole} {currency}"
+
+
 def print_order(view: OrderView, console: Console) -> None:
     """Print an order, its invoices and its messages."""
     if view.order is not None:
@@ -59,14 +68,14 @@ def print_order(view: OrderView, console: Console) -> None:
     if view.invoices:
         print_invoices(view.invoices, console)
     if view.messages:
-        console.print(_message_table(view.messages))
+        _print_messages(view.messages, console)
 
 
 def _order_table(order: Order) -> Table:
-    table = Table(show_header=False)
+    table = facts()
     table.add_row("order", _plain(order.order_id))
     table.add_row("number", _plain(order.number))
-    table.add_row("total", f"{order.total} {order.currency}, {len(order.lines)} lines")
+    table.add_row("total", f"{money(order.total, order.currency)}, {len(order.lines)} lines")
     table.add_row("processed", f"{order.processed_at:%Y-%m-%d %H:%M:%S %Z}")
     table.add_row("stored", f"{order.recorded_at:%Y-%m-%d %H:%M:%S %Z}")
     table.add_row("customer", _contact(order.customer))
@@ -81,11 +90,12 @@ def _contact(customer: Customer) -> str:
     return ", ".join(_plain(text) for text in known if text)
 
 
-def _message_table(messages: list[Message]) -> Table:
-    table = Table("message", "channel", "state", "attempts", "due", "accepted", "provider id", "reason")
-    for message in messages:
-        table.add_row(
+def _print_messages(messages: list[Message], console: Console) -> None:
+    names = ("message", "id", "channel", "state", "attempts", "due", "accepted", "provider id", "reason")
+    records = [
+        (
             message.kind,
+            str(message.effect_id),
             message.channel,
             message.state,
             str(message.attempts),
@@ -94,42 +104,47 @@ def _message_table(messages: list[Message]) -> Table:
             _plain(message.provider_id),
             _plain(message.reason),
         )
-    return table
+        for message in messages
+    ]
+    print_records(names, records, console)
 
 
 def print_invoices(invoices: list[Invoice], console: Console) -> None:
     """Print invoices, their documents by size or URL."""
-    table = Table("invoice", "order", "total", "issued", "document", "carried by")
+    records = []
     for invoice in invoices:
         document = invoice.document_url or f"{invoice.document_bytes:,} bytes"
-        table.add_row(
-            _plain(invoice.invoice_id),
-            _plain(invoice.order_id),
-            f"{invoice.total} {invoice.currency}",
-            f"{invoice.issued_at:%Y-%m-%d}",
-            _plain(f"{invoice.media_type}, {document}"),
-            f"message {invoice.effect_id}"[:16] if invoice.effect_id else "none yet",
+        records.append(
+            (
+                _plain(invoice.invoice_id),
+                _plain(invoice.order_id),
+                money(invoice.total, invoice.currency),
+                f"{invoice.issued_at:%Y-%m-%d}",
+                _plain(f"{invoice.media_type}, {document}"),
+                f"message {invoice.effect_id}" if invoice.effect_id else "none yet",
+            )
         )
-    console.print(table)
+    print_records(("invoice", "order", "total", "issued", "document", "carried by"), records, console)
 
 
 def print_customer(view: CustomerView, console: Console) -> None:
     """Print a person and its orders."""
     if view.person is not None:
-        person = Table(show_header=False)
+        person = facts()
         person.add_row("customer", _contact(view.person))
         person.add_row("since", f"{view.updated_at:%Y-%m-%d %H:%M:%S %Z}")
         person.add_row("does not want", ", ".join(view.opted_out) or "(nothing said)")
         console.print(person)
-    table = Table("order", "number", "total", "processed")
-    for order in view.orders:
-        table.add_row(
+    records = [
+        (
             _plain(order.order_id),
             _plain(order.number),
-            f"{order.total} {order.currency}",
+            money(order.total, order.currency),
             f"{order.processed_at:%Y-%m-%d %H:%M:%S}",
         )
-    console.print(table)
+        for order in view.orders
+    ]
+    print_records(("order", "number", "total", "processed"), records, console)
 
 
 def served_line(served: Served) -> str:

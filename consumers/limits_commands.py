@@ -4,11 +4,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.limits import ShownLimit, list_limits, remove_limit, set_limit
+from consumers.tables import standard_output
 from pipeline.control.limit_board import Written
 
 limits_app = typer.Typer(
@@ -29,7 +29,7 @@ def list_command(
         for shown in found:
             typer.echo(msgspec.json.encode(shown))
     else:
-        Console().print(_table(found))
+        standard_output().print(_table(found))
 
 
 @limits_app.command("set")

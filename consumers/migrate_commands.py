@@ -4,13 +4,13 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from consumers.audited import audited
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.migration import migrate_all, planned, read_states
 from consumers.reachable import reachable
+from consumers.tables import standard_output
 from pipeline.settings import Settings
 from pipeline.storage.migrator import LOCK_WAIT_S
 from pipeline.storage.schema_version import SchemaState
@@ -68,7 +68,7 @@ def status(
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode([_as_json(state) for state in states])))
     else:
-        Console().print(_table(states))
+        standard_output().print(_table(states))
     raise typer.Exit(0 if _are_level(states) else 1)
 
 

@@ -10,12 +10,12 @@ from tempfile import NamedTemporaryFile
 from typing import IO, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from consumers.audited import on_record
 from consumers.command import ConfigOption, run_async, settings_from, tell_missing
 from consumers.quarantine import Worked, count, drop, export, exported, find, redrive
+from consumers.tables import standard_output
 from pipeline.errors import PostorderError, SettingsError
 from pipeline.storage.quarantine import Filter, Quarantined, QuarantineState
 
@@ -249,7 +249,7 @@ def _print_table(found: list[Quarantined]) -> None:
             f"{one.last_seen_at:%Y-%m-%d %H:%M:%S}",
             str(len(one.body)),
         )
-    Console().print(table)
+    standard_output().print(table)
 
 
 def _print_one(one: Quarantined) -> None:

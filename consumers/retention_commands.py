@@ -6,11 +6,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from consumers.audited import audited
 from consumers.command import ConfigOption, run_async, settings_from
+from consumers.tables import standard_output
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.storage.cluster import Cluster
@@ -49,7 +49,7 @@ def run(
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(effects)))
     else:
-        Console().print(_table(effects, settings.retention.keep_days))
+        standard_output().print(_table(effects, settings.retention.keep_days))
 
 
 def _progress(as_json: bool) -> Callable[[str], None]:  # noqa: FBT001  # the option

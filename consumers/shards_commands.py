@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from consumers import resharding
 from consumers.audited import on_record
@@ -23,6 +22,7 @@ from consumers.shards_plan_commands import (
     slots_of_option,
 )
 from consumers.shards_report import ProgressLines, print_estimate, print_moves, print_show, shard_views
+from consumers.tables import standard_output
 from pipeline.errors import SettingsError
 from pipeline.observability.resharding_metrics import ReshardingMetrics
 from pipeline.resharding.metered import metered
@@ -59,7 +59,7 @@ MetricsOption = Annotated[
 def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
     """Show the map: epoch, each shard's slots, rows and lag, and moves in progress."""
     views = run_async(shard_views(quiet_settings(config)))
-    print_json(views) if as_json else print_show(views, Console())
+    print_json(views) if as_json else print_show(views, standard_output())
     tell_missing(views.away)
 
 
@@ -154,7 +154,7 @@ def verify_command(as_json: JsonOption = False, config: ConfigOption = None) -> 
 def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:  # noqa: FBT002
     """Show the moves in progress, and how far each is."""
     views = run_async(shard_views(quiet_settings(config), sizes=False))
-    print_json(views.moves) if as_json else print_moves(views.moves, Console())
+    print_json(views.moves) if as_json else print_moves(views.moves, standard_output())
     tell_missing(views.away)
 
 
@@ -223,7 +223,7 @@ def _change(
     finish: bool,
 ) -> None:
     if not yes:
-        print_estimate(run_async(resharding.planned(settings, plan)), Console())
+        print_estimate(run_async(resharding.planned(settings, plan)), standard_output())
         typer.confirm("Begin?", abort=True)
     report = _report(settings, metrics_port)
     work = resharding.carry_out(settings, plan, limits, report, finish=finish)
@@ -233,7 +233,7 @@ def _change(
 
 
 def _report(settings: Settings, metrics_port: int) -> Report:
-    lines = ProgressLines(Console())
+    lines = ProgressLines(standard_output())
     if not metrics_port:
         return lines
     metrics = ReshardingMetrics()

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from consumers import resharding
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.shards_report import print_estimate
+from consumers.tables import standard_output
 from pipeline.errors import ReshardingError, SettingsError
 from pipeline.observability.logging import configure_logging
 from pipeline.resharding.planning import (
@@ -64,7 +64,7 @@ def slots_of_option(text: str) -> list[int]:
 
 def _show_plan(settings: Settings, plan: resharding.Plan, *, as_json: bool) -> None:
     found = run_async(resharding.planned(settings, plan))
-    print_json(_as_json(found)) if as_json else print_estimate(found, Console())
+    print_json(_as_json(found)) if as_json else print_estimate(found, standard_output())
 
 
 def _as_json(found: Estimate) -> dict[str, object]:

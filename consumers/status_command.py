@@ -4,10 +4,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.status import print_status, status_of
+from consumers.tables import standard_output
 
 
 def status(
@@ -19,5 +19,5 @@ def status(
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
-        print_status(found, Console())
+        print_status(found, standard_output())
     raise typer.Exit(0 if found.is_well else 1)

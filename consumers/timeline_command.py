@@ -4,10 +4,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from consumers.command import ConfigOption, run_async, settings_from
 from consumers.effects import order_story
+from consumers.tables import standard_output
 from consumers.timeline_report import entries_of, order_table, print_entries, without_contacts
 from pipeline.observability.correlation import correlation_id
 
@@ -34,7 +34,7 @@ def timeline(
         told = {"order": story.order, "correlation_id": correlation_id(order_id), "entries": entries}
         typer.echo(msgspec.json.format(msgspec.json.encode(told)))
         return
-    console = Console()
+    console = standard_output()
     if story.order is None:
         console.print("the order itself has not come yet")
     else:

@@ -21,7 +21,7 @@ async def test_orders_invoices_and_customers_are_found(bench: Bench, settings_fi
 
     shown = postorder("get", "order", one, *config, COLUMNS="200")
     assert shown.returncode == 0, shown.stderr
-    assert "74.4000 EUR" in shown.stdout
+    assert "74.40 EUR" in shown.stdout
     assert "order_sms" in shown.stdout
     assert f"inv-{one}" in shown.stdout
     assert "answered by shard0 " in shown.stdout
