@@ -97,7 +97,7 @@ def compare_runs(
         typer.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
         print_comparison(found, Console())
-    raise typer.Exit(1 if any(one.verdict == "worse" for one in found.ratios) else 0)
+    raise typer.Exit(found.exit_status)
 
 
 @loadtest_app.command()

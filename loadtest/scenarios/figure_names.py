@@ -10,10 +10,8 @@ from loadtest.scenarios.latencies import Latency
 from loadtest.scenarios.scenario import LoadTestError, PartHeld, Scenario
 
 _INTAKE = ("confirmed", "committed", "replica")
-_SENDING = (
-    *("sms_accepted", "sms owed to claimed", "sms claimed to accepted", "sms_delivered"),
-    *("mail_accepted", "mail owed to claimed", "mail claimed to accepted"),
-)
+_SMS = ("sms_accepted", "sms owed to claimed", "sms claimed to accepted", "sms_delivered")
+_MAIL = ("mail_accepted", "mail owed to claimed", "mail claimed to accepted")
 _NEAREST = 3
 
 
@@ -43,7 +41,9 @@ def figure_names(scenario: Scenario, shards: Sequence[str]) -> set[str]:
 
 
 def _of_phase(scenario: Scenario, shards: Iterable[str]) -> Iterator[str]:
-    ways = [*_INTAKE, *(_SENDING if scenario.sends else ())]
+    ways = list(_INTAKE)
+    if scenario.sends:
+        ways += [*(_SMS if scenario.mix.sms_share else ()), *(_MAIL if scenario.mix.mail_share else ())]
     ways += [f"{way}_{shard}" for way in BY_SHARD if way in ways for shard in shards]
     yield from (f"{way}.{name}" for way in ways for name in Latency.__struct_fields__ if name != "histogram")
     yield "orders_per_s"

@@ -1,11 +1,15 @@
 """Two runs compared: a difference counts only when it is more than runs of the same differ by."""
 
+from io import StringIO
+
 import msgspec
 import numpy as np
 import pytest
 from load_runs import STEADY, observed, reported
+from rich.console import Console
 
-from loadtest.scenarios.compare import NOISE_MIN, compare
+from loadtest.scenarios.compare import NOISE_MIN, Comparison, compare, print_comparison
+from loadtest.scenarios.scenario import Part, Phase, Ramp
 
 
 def verdicts(first_s: float, second_s: float) -> dict[str, tuple[float | None, str]]:
@@ -47,8 +51,55 @@ def test_runs_that_are_no_pair_are_told() -> None:
 
 def test_what_did_not_come_was_not_quick() -> None:
     seen = observed()
-    lost = reported(seen._replace(sms_at=np.full(len(seen.sms_at), np.nan), failures=["a part ended"]))
-    found = compare(reported(seen), lost)
+    whole, lost = reported(seen), reported(seen._replace(sms_at=np.full(len(seen.sms_at), np.nan)))
+    assert lost.problems == []
+    found = compare(whole, lost)
     verdict = {one.figure: one.verdict for one in found.ratios}
-    assert verdict["steady.sms_accepted.p99_ms"] == "only one has it"
+    assert verdict["steady.sms_accepted.p99_ms"] == verdict["steady.sms_accepted_shard1.p50_ms"] == "worse"
+    assert verdict["steady.committed.p99_ms"] == "within noise"
+    assert found.exit_status == 1
+    first_row = next(line for line in printed(found).splitlines() if "steady." in line)
+    assert "worse: nothing came" in first_row
+    back = compare(lost, whole)
+    assert {one.verdict for one in back.ratios} == {"only one has it", "within noise"}
+    assert back.exit_status == 0
+
+
+def test_a_run_that_did_not_add_up_is_worse_than_one_that_did() -> None:
+    whole, short = reported(observed()), reported(observed(failures=["a part ended"]))
+    found = compare(whole, short)
     assert found.warnings == ["the second run did not add up: a part ended"]
+    assert [one.figure for one in found.ratios if one.verdict == "worse"] == ["problems"]
+    assert found.exit_status == 1
+    assert "worse: did not add up" in printed(found)
+    assert compare(short, whole).exit_status == compare(short, short).exit_status == 0
+
+
+def test_what_the_other_scenario_has_not_is_not_worse() -> None:
+    for changes in (
+        {"phases": (STEADY.phases[0], Phase(name="noon", seconds=20))},
+        {"parts": (Part.INTAKE,)},
+        {"mix": msgspec.structs.replace(STEADY.mix, sms_share=0.0)},
+    ):
+        other = msgspec.structs.replace(STEADY, **changes)
+        found = compare(reported(observed()), reported(observed(other, sends=other.sends)))
+        verdict = {one.figure: one.verdict for one in found.ratios}
+        assert verdict["steady.sms_accepted.p99_ms"] == "only one has it"
+
+
+def test_a_ramp_that_ended_a_step_earlier_is_judged_by_its_knee() -> None:
+    scenario = msgspec.structs.replace(
+        STEADY, ramp=Ramp(), phases=(*STEADY.phases, Phase(name="next", seconds=5))
+    )
+    seen = observed(scenario)
+    found = compare(reported(seen), reported(seen._replace(spans=seen.spans[:-1])))
+    verdict = {one.figure: one.verdict for one in found.ratios}
+    assert verdict["next.committed.p99_ms"] == "only one has it"
+    assert found.exit_status == 0
+
+
+def printed(found: Comparison) -> str:
+    """What is shown of a comparison."""
+    console = Console(width=200, file=StringIO())
+    print_comparison(found, console)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
