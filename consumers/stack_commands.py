@@ -23,6 +23,7 @@ DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Where everythin
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 DEFAULT_DATA_DIR = Path("var/stack")
 DEFAULT_SHARDS = 2
+INTERRUPTED = 130
 
 
 class StackCommandError(PostorderError):
@@ -105,7 +106,11 @@ def stack_up(  # noqa: PLR0917  # typer's options, given by name
     with in_one_line():
         count = shards or shards_of(data_dir) or DEFAULT_SHARDS
     configs = shard_configs(count, synchronous_commit or [], asynchronous or [], strict or [])
-    found = bring_up(StackConfig(data_dir=data_dir, shards=configs, ha=ha))
+    try:
+        found = bring_up(StackConfig(data_dir=data_dir, shards=configs, ha=ha))
+    except KeyboardInterrupt:
+        say(_interrupted(data_dir))
+        raise typer.Exit(INTERRUPTED) from None
     _show(found, as_json=as_json)
     say(f"settings written to {data_dir / 'postorder.toml'}")
 
@@ -136,6 +141,18 @@ def stack_reset(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
         found = reset(data_dir, say)
         if found:
             write_stack_settings(found, data_dir, with_callbacks=True)
+
+
+def _interrupted(data_dir: Path) -> str:
+    found = status(data_dir)
+    states = [*found.components.values()] if found else []
+    if "up" not in states:
+        return "interrupted: nothing runs"
+    where = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {data_dir}"
+    return (
+        f"interrupted: {states.count('up')} of {len(states)} servers run: `postorder stack up{where}` starts "
+        f"the rest, `postorder stack down{where}` stops them"
+    )
 
 
 def _show(found: StackStatus, *, as_json: bool) -> None:

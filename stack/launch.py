@@ -2,9 +2,9 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 from stack.components import component_names, port_owners, server_names
 from stack.emulators import NAMES as EMULATORS
@@ -33,12 +33,13 @@ class Launch:
         self._progress = progress
         self._servers = Path(state.server_dir)
         self._noting = Lock()  # components start in threads side by side
+        self._interrupted = Event()
         self._ha = HaServers(state, account, self._note, progress)
         # A PostgreSQL server whose Patroni was killed goes on, and still has its port.
         self._kept = postmasters(state) if state.ha else {}
 
     def run(self) -> None:
-        """Start all that does not run."""
+        """Start all that does not run. KeyboardInterrupt comes out when what is under way has ended."""
         # A launcher that was killed may have left servers that the state does not know.
         strays = end_strays(self._servers, [*self._state.alive.values(), *self._kept.values()])
         if strays:
@@ -52,14 +53,23 @@ class Launch:
     def _start_all(self) -> None:
         node = self._rabbit_node()
         with ThreadPoolExecutor() as pool:
-            rabbit = pool.submit(self._start_rabbit, node)
-            if self._state.ha:
-                pairs = [pool.submit(self._ha.start)]
-            else:
-                pairs = [pool.submit(self._start_pair, self.pair(shard)) for shard in self._state.shards]
-            emulators = [pool.submit(self._start_emulator, name) for name in EMULATORS]
-            for future in (rabbit, *pairs, *emulators):
-                future.result()
+            try:
+                for future in self._begin(pool, node):
+                    future.result()
+            except KeyboardInterrupt:
+                self._interrupted.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._progress("interrupted: waiting for the steps under way to end")
+                raise
+
+    def _begin(self, pool: Executor, node: RabbitNode) -> list[Future[None]]:
+        rabbit = pool.submit(self._start_rabbit, node)
+        if self._state.ha:
+            pairs = [pool.submit(self._ha.start)]
+        else:
+            pairs = [pool.submit(self._start_pair, self.pair(shard)) for shard in self._state.shards]
+        emulators = [pool.submit(self._start_emulator, name) for name in EMULATORS]
+        return [rabbit, *pairs, *emulators]
 
     @property
     def is_done(self) -> bool:
@@ -154,7 +164,9 @@ class Launch:
             self._note({"epmd": node.start_epmd()})
         server = node.start()
         self._note({"rabbitmq": server})
-        node.wait(server)
+        node.wait(server, self._interrupted.is_set)
+        if self._interrupted.is_set():
+            return  # it goes on by itself
         self._progress(f"RabbitMQ is ready on port {self._state.ports['amqp']}")
 
     # --- PostgreSQL -------------------------------------------------------------------------------
@@ -187,6 +199,8 @@ class Launch:
         elif not pair.has_replica:
             self._progress(f"copying a new replica of {pair.name}")
             pair.make_replica()
+        if self._interrupted.is_set():
+            return
         self._progress(f"starting {pair.name}")
         self._note(pair.start())
         self._progress(f"{pair.name} is ready on port {self._state.ports[names[0]]}, replica streaming")

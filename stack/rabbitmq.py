@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -121,10 +121,10 @@ class RabbitNode:
             account=self._account,
         )
 
-    def wait(self, server: Running) -> None:
-        """Wait until the node answers AMQP."""
+    def wait(self, server: Running, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Wait until the node answers AMQP, or the waiting is over before."""
         wait_until(
-            self.answers,
+            lambda: is_over() or self.answers(),
             what="RabbitMQ",
             log=self._folder / "console.log",
             server=server,
