@@ -161,7 +161,7 @@ _ALL = (
         thresholds=(
             _committed("first", 250),
             _committed("last", 250),
-            Threshold(figure="memory.growth_mb_per_h", at_most=100),
+            *(Threshold(figure=f"memory.{part}.growth_mb_per_h", at_most=5) for part in Part),
         ),
     ),
     Scenario(

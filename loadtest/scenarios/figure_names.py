@@ -30,6 +30,7 @@ def check_thresholds(scenario: Scenario, shards: Sequence[str]) -> None:
 def figure_names(scenario: Scenario, shards: Sequence[str]) -> set[str]:
     """Return every name that `Report.figures` of a scenario on these shards can hold."""
     found = {f"peak.{name}" for name in Peaks.__struct_fields__} | {"memory.growth_mb_per_h"}
+    found |= {f"memory.{part}.growth_mb_per_h" for part in scenario.parts}
     if scenario.ramp is not None:
         found |= {f"knee.{name}" for name in Knee.__struct_fields__ if name not in ("bound", "steps")}
     if any(isinstance(fault, PartHeld) for phase in scenario.phases for fault in phase.faults):

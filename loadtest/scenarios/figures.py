@@ -1,7 +1,9 @@
 """The figures of each phase: rates, latencies from the planned moment, what was still open at its end."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from operator import attrgetter
+from statistics import linear_regression, median
 
 import msgspec
 import numpy as np
@@ -21,6 +23,7 @@ from loadtest.scenarios.samples import Sample
 WINDOW_S = 5.0
 BY_SHARD = ("committed", "sms_accepted", "mail_accepted")
 _MB_PER_H_FROM_S = 300.0
+_BY_PART_FROM_S = 1199.0  # 20 minutes, but for what rounding takes: in less, caches still fill
 
 
 class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,14 +243,36 @@ def gained_per_s(samples: list[Sample], begin_s: float, end_s: float, count: str
 
 
 def memory_growth_mb_per_h(samples: list[Sample]) -> float | None:
-    """Return how fast the pipeline's memory grows, by a straight line. None: the run is too short to tell."""
+    """Return how fast the pipeline's memory grows, by a straight line. None: nothing tells."""
     at_s = np.array([sample.at_s for sample in samples])
     if not len(at_s) or at_s[-1] - at_s[0] < _MB_PER_H_FROM_S:
         return None
     settled = at_s > at_s[0] + (at_s[-1] - at_s[0]) / 4  # what a start takes is no growth
     total = np.array([sum(sample.usage.rss_mb.values()) for sample in samples])
+    if not total.any():
+        return None  # of an installation that ran already
     slope = np.polyfit(at_s[settled], total[settled], 1)[0]
     return round(float(slope) * 3600, 1)
+
+
+def memory_figures(samples: list[Sample], spans: list[Span]) -> dict[str, float]:
+    """Return `memory.PART.growth_mb_per_h`, over the second half of what is measured; none of a short run.
+
+    The median of the slopes of its three thirds: what an allocator takes at once is in one of them.
+    """
+    measured = [span for span in spans if span.phase.measured]
+    if not measured or measured[-1].end_s < _BY_PART_FROM_S:
+        return {}
+    half_s = (measured[0].begin_s + measured[-1].end_s) / 2
+    thirds = list(pairwise(np.linspace(half_s, measured[-1].end_s, 4)))
+    found = {}
+    for part in sorted({part for sample in samples for part in sample.usage.rss_mb}):
+        seen = [(sample.at_s, sample.usage.rss_mb[part]) for sample in samples if part in sample.usage.rss_mb]
+        parts = [[one for one in seen if begin_s <= one[0] < end_s] for begin_s, end_s in thirds]
+        if all(len(each) > 1 for each in parts):
+            slopes = [linear_regression(*zip(*each, strict=True)).slope for each in parts]
+            found[f"memory.{part}.growth_mb_per_h"] = round(median(slopes) * 3600, 1)
+    return found
 
 
 def flat(phases: list[PhaseFigures]) -> dict[str, float]:

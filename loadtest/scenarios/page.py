@@ -139,8 +139,8 @@ def _thresholds(report: Report) -> str:
         (
             escape(each.figure),
             escape(each.wanted),
-            "not measured" if each.measured is None else f"{each.measured:,.4g}",
-            '<span class="good">kept</span>' if each.kept else '<span class="bad">missed</span>',
+            each.said[0],
+            f'<span class="{"good" if each.kept else "bad"}">{each.said[1]}</span>',
         )
         for each in report.thresholds
     ]

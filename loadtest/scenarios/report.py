@@ -17,6 +17,7 @@ from loadtest.scenarios.figures import (
     Peaks,
     PhaseFigures,
     flat,
+    memory_figures,
     memory_growth_mb_per_h,
     peaks_of,
     phases_of,
@@ -30,6 +31,7 @@ from loadtest.scenarios.samples import Sample
 from loadtest.scenarios.scenario import LoadTestError, Scenario, Threshold
 
 FORMAT = "postorder-loadtest-1"
+NOT_JUDGED = "only seen in 20 minutes or more, of processes that the run started itself"
 _POINTS_MAX = 240
 _BEHIND_SHARE = 0.5
 _CLOCK_STEP_MAX_S = 0.05
@@ -40,12 +42,22 @@ class ReportError(LoadTestError):
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A threshold and what was measured; None: nothing was."""
+    """A threshold and what was measured; None: nothing was. What a run cannot judge (`judged`) is kept."""
 
     figure: str
     wanted: str
     measured: float | None
     kept: bool
+    judged: bool = True
+
+    @property
+    def said(self) -> tuple[str, str]:
+        """What was measured, and the verdict, for people."""
+        if not self.judged:
+            return NOT_JUDGED, "not judged"
+        return "not measured" if self.measured is None else f"{self.measured:,.4g}", (
+            "kept" if self.kept else "missed"
+        )
 
 
 class OverTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +134,7 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
         rates = msgspec.structs.asdict(drained)
         figures |= {f"drained.{name}": value for name, value in rates.items() if name != "phase"}
     figures |= allocator_figures([phase for phase in phases if phase.measured], seen.samples)
+    figures |= memory_figures(seen.samples, seen.spans)
     invalid = _invalid(seen, phases, knee)
     judged = (
         (breaking(phases, knee) if knee else None) or drain or furthest_behind(phases) or heaviest(phases)
@@ -159,11 +172,13 @@ def report_of(seen: Observation, *, command: str, target: str) -> Report:
 
 
 def _kept(threshold: Threshold, measured: float | None) -> Kept:
+    judged = measured is not None or not threshold.figure.startswith("memory.")
     return Kept(
         figure=threshold.figure,
         wanted=threshold.wanted,
         measured=measured,
-        kept=threshold.keeps(measured),
+        kept=threshold.keeps(measured) or not judged,
+        judged=judged,
     )
 
 

@@ -47,10 +47,8 @@ def print_summary(report: Report, console: Console) -> None:
         for line in found.evidence:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     for kept in report.thresholds:
-        measured = "not measured" if kept.measured is None else f"{kept.measured:,.4g}"
-        console.print(
-            f"{'kept  ' if kept.kept else 'missed'} {kept.figure} {kept.wanted}: {measured}", highlight=False
-        )
+        measured, verdict = kept.said
+        console.print(f"{verdict:6} {kept.figure} {kept.wanted}: {measured}", highlight=False)
     for line in (*report.invalid_because, *report.problems):
         console.print(f"! {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(verdict_of(report)[1])
