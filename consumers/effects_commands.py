@@ -5,13 +5,13 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from consumers.audited import on_record, operator
 from consumers.command import ConfigOption, run_async, settings_from, tell_missing
 from consumers.effects import find_effect, list_effects, resolve_effect
-from consumers.tables import standard_output
+from consumers.tables import print_records, standard_output
 from consumers.timeline_report import effect_table, entries_of, print_entries, without_contacts
 from pipeline.errors import SettingsError
 from pipeline.storage.effect_desk import Effect, Wanted
@@ -46,7 +46,7 @@ def list_command(  # noqa: PLR0917  # each is an option
         for effect in found.effects:
             typer.echo(msgspec.json.encode(effect))
     else:
-        standard_output().print(effects_listed(found.effects))
+        print_effects(found.effects, standard_output())
         if len(found.effects) == limit:
             typer.echo(f"there may be more than these {limit}: see --limit", err=True)
     tell_missing(found.missing)
@@ -127,12 +127,12 @@ def _plain(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def effects_listed(effects: list[Effect]) -> Table:
-    """Return messages as a table."""
-    table = Table("id", "message", "order", "state", "tries", "owed", "reason", "provider id")
-    for effect in effects:
-        table.add_row(
-            effect.effect_id.hex[:12],
+def print_effects(effects: list[Effect], console: Console) -> None:
+    """Print messages, a record each. Ids are whole: those of one order differ in their last digits alone."""
+    names = ("id", "message", "order", "state", "tries", "owed", "reason", "provider id")
+    records = (
+        (
+            effect.effect_id.hex,
             effect.kind,
             escape(_plain(effect.order_id)),
             effect.state,
@@ -141,4 +141,6 @@ def effects_listed(effects: list[Effect]) -> Table:
             escape(_plain(effect.reason or "")),
             escape(_plain(effect.provider_id or "")),
         )
-    return table
+        for effect in effects
+    )
+    print_records(names, records, console)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from consumers.effects_commands import effects_listed
+from consumers.effects_commands import print_effects
 from consumers.timeline_report import effect_table, order_table
 from pipeline.storage.effect_desk import Effect, StoredOrder
 from pipeline.storage.outbox import Channel, Kind, State
@@ -61,9 +61,12 @@ def order(text: str) -> StoredOrder:
     )
 
 
-def printed(table: Table) -> str:
-    console = Console(file=StringIO(), width=400, force_terminal=True)
-    console.print(table)
+def printed(shown: Table | list[Effect], width: int = 400) -> str:
+    console = Console(file=StringIO(), width=width, force_terminal=True)
+    if isinstance(shown, list):
+        print_effects(shown, console)
+    else:
+        console.print(shown)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -72,10 +75,17 @@ def printed(table: Table) -> str:
 def test_a_text_of_upstream_is_shown_as_it_is(text: str) -> None:
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     for table in (
-        effects_listed([effect(text)]),
+        [effect(text)],
         effect_table(effect(text), order(text)),
         order_table(order(text)),
     ):
         out = printed(table)
         assert out.count(shown) >= 3
         assert text == shown or text not in out
+
+
+@pytest.mark.parametrize("width", [80, 400])
+def test_messages_of_one_order_can_be_told_from_each_other(width: int) -> None:
+    """Their ids differ in their last digits alone, and `effects show` takes none that fits two."""
+    out = printed([effect("o-1")], width)
+    assert UUID(int=1).hex in out
