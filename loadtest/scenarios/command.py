@@ -71,10 +71,13 @@ def run(  # noqa: PLR0917  # typer's options, given by name
     ] = False,
 ) -> None:
     """Run a scenario; write NAME.json and NAME.html. Exits 0 when it passed, 1 when not."""
+    from loadtest.scenarios.arrivals import plan  # noqa: PLC0415  # as above
+
     with _wrong_use():
         scenario = _scenario(name, rate, seconds, seed, threshold or [])
         _check_thresholds(scenario, config)
         moments = _history(scenario, history, orders)
+        plan(scenario, moments)  # refuses a rate at which nothing comes, or too much
     console = Console(stderr=True)
     with _target(scenario, config, out, keep=keep, may_break=may_break, may_send=may_send) as target:
         report = _run(scenario, target, out, console, moments)

@@ -82,6 +82,14 @@ def test_what_is_not_allowed_there_is_wrong_use(
     assert said in line
 
 
+def test_a_rate_at_which_nothing_comes_is_refused_before_a_stack_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    assert ended(monkeypatch, "steady", "--rate", "0.0001", "--out", str(tmp_path / "out")) == 2
+    assert "raise --rate" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("moments", "said"),
     [
