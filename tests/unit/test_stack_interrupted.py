@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -38,6 +39,15 @@ class MakingPair:
         return {}
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: whoever started the tests in the background had them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_is_under_way_is_finished_and_nothing_else_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
