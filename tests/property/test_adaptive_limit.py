@@ -97,19 +97,6 @@ def test_answers_to_calls_from_before_say_nothing_of_the_new_limit() -> None:
     assert limit.limit == 40  # it helped: down again
 
 
-def test_a_slowness_that_begins_within_a_set_is_held_against_the_calls_after_it() -> None:
-    limit = limit_of()
-    answer(limit, 0.1, sets=64)
-    for took_s in [0.1] * 31 + [0.5] * 33:  # a queue grows at the provider
-        limit.answered(took_s, 64)
-    assert limit.limit == 51
-    for _ in range(64):  # it is there
-        limit.answered(0.8, 64)
-    for _ in range(51):  # a fifth fewer in it: slower than the set that was judged, and faster than before
-        limit.answered(0.64, 51)
-    assert limit.limit == 40
-
-
 def test_a_refusal_for_load_ends_a_trial_so_that_nothing_undoes_it() -> None:
     limit = limit_of()
     answer(limit, 0.1, sets=64)

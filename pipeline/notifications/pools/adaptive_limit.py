@@ -58,13 +58,11 @@ class AdaptiveLimit:
     def answered(self, took_s: float, in_flight: int) -> None:
         """Note an answer in time, and how many calls there were while it was waited for."""
         self.typical_s += (took_s - self.typical_s) * _WEIGHT
-        samples = self._samples
-        samples.append(took_s)
         if self._begun_before:  # before the limit was lowered: it says nothing of the new one
             self._begun_before -= 1
-            if not self._begun_before:
-                self._hold_against()
             return
+        samples = self._samples
+        samples.append(took_s)
         self._most = max(self._most, in_flight)
         if len(samples) >= _SAMPLES_MIN and len(samples) >= self.limit:
             self._judge(in_flight)
@@ -76,17 +74,6 @@ class AdaptiveLimit:
         self._lowered_at = now
         self._trial = None  # were it lost, the limit would go back to what has just been too much
         self._lower(_OVERLOADED)
-
-    def _hold_against(self) -> None:
-        """Hold the trial against the last calls under the limit before, if those took longer.
-
-        Some of the set that was judged may have been answered before it became slow: fewer calls would not
-        have bettered its median, and nothing would have been lowered for a provider that has a queue.
-        """
-        samples, self._samples = sorted(self._samples), []
-        if self._trial is not None:
-            median_s = samples[len(samples) // 2]
-            self._trial = self._trial._replace(median_s=max(self._trial.median_s, median_s))
 
     def _judge(self, in_flight: int) -> None:
         samples, self._samples = sorted(self._samples), []
